@@ -7411,39 +7411,42 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 //==============================================================================
 // The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
 // from this list, so an op without a backward does not compile.
-//   reads   what backward reads: bit i is the data of in[i], MRC__IN_ALL all of them, MRC__OUT the
-//           output.  The tape makes it again before backward, if it was dropped; what is not read,
-//           mrc_drop() may let go for good.
+//   reads   what backward reads: R(op, input) is the data of one input, a member of mrc__OP_inputs
+//           in the op's block; MRC__ALL all inputs; MRC__OUT the output.  Before backward the tape
+//           makes again what was dropped of it; what is not read, mrc_drop() may let go for good.
 //   remake  how a dropped output comes again without a matrix product: AGAIN: forward, from the
 //           inputs; SAVED: mrc__NAME_remake(), from saved[0], where there is one; KEPT: it stays.
-#define MRC__OUT    (1 << 30)
-#define MRC__IN_ALL (1 << 29)
-#define MRC__OPS(OP)                                                                \
-    OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5,        KEPT)         \
-    OP(LINEAR,        linear,        1 << 0 | 1 << 1,                 SAVED)        \
-    OP(ATTENTION,     attention,     0x1ff | MRC__OUT,                KEPT)         \
-    OP(ACTIVATION,    activation,    1 << 0,                          AGAIN)        \
-    OP(GLU,           glu,           1 << 0,                          AGAIN)        \
-    OP(ROPE,          rope,          1 << 1,                          KEPT)         \
-    OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1,                 AGAIN)        \
-    OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5,        KEPT)         \
-    OP(ADD,           add,           1 << 2 | 1 << 3,                 KEPT)         \
-    OP(DROPOUT,       dropout,       1 << 1 | 1 << 2,                 AGAIN)        \
-    OP(LSTM,          lstm,          0x3ff | MRC__OUT,                KEPT)         \
-    OP(GRU,           gru,           0x3ff | MRC__OUT,                KEPT)         \
-    OP(UNFOLD,        unfold,        1 << 1,                          AGAIN)        \
-    OP(CROSS_ENTROPY, cross_entropy, 0x7f,                            KEPT)         \
-    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f,                            KEPT)         \
-    OP(POOL,          pool,          1 << 1 | 1 << 2,                 KEPT)         \
-    OP(NORMALIZE,     normalize,     MRC__OUT,                        KEPT)         \
-    OP(MAXSIM,        maxsim,        0x1f,                            KEPT)         \
-    OP(SCORE_LOSS,    score_loss,    0xf,                             KEPT)         \
-    OP(CUSTOM,        custom,        MRC__IN_ALL | MRC__OUT,          KEPT)         \
-    OP(CHECKPOINT,    checkpoint,    MRC__IN_ALL,                     KEPT)
+#define MRC__OUT (1 << 30)
+#define MRC__ALL (1 << 29)
+#define MRC__OPS(OP, R)                                                                    \
+    OP(EMBEDDING,     embedding,     R(embedding, input_ids) | R(embedding, position_ids) |\
+                                     R(embedding, token_type_ids),             KEPT)       \
+    OP(LINEAR,        linear,        R(linear, x) | R(linear, weight),         SAVED)      \
+    OP(ATTENTION,     attention,     MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(ACTIVATION,    activation,    R(activation, x),                         AGAIN)      \
+    OP(GLU,           glu,           R(glu, z),                                AGAIN)      \
+    OP(ROPE,          rope,          R(rope, cu_seqlens),                      KEPT)       \
+    OP(LAYER_NORM,    layer_norm,    R(layer_norm, x) | R(layer_norm, weight), AGAIN)      \
+    OP(ADD_NORM,      add_norm,      R(add_norm, weight) | R(add_norm, cu_seqlens) |       \
+                                     R(add_norm, sequence_index),              KEPT)       \
+    OP(ADD,           add,           R(add, cu_seqlens) | R(add, sequence_index), KEPT)    \
+    OP(DROPOUT,       dropout,       R(dropout, cu_seqlens) |                              \
+                                     R(dropout, sequence_index),               AGAIN)      \
+    OP(LSTM,          lstm,          MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(GRU,           gru,           MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(UNFOLD,        unfold,        R(unfold, cu_seqlens),                    AGAIN)      \
+    OP(CROSS_ENTROPY, cross_entropy, MRC__ALL,                                 KEPT)       \
+    OP(SYMMETRIC_KL,  symmetric_kl,  MRC__ALL,                                 KEPT)       \
+    OP(POOL,          pool,          R(pool, cu_seqlens) | R(pool, real_len),  KEPT)       \
+    OP(NORMALIZE,     normalize,     MRC__OUT,                                 KEPT)       \
+    OP(MAXSIM,        maxsim,        MRC__ALL,                                 KEPT)       \
+    OP(SCORE_LOSS,    score_loss,    MRC__ALL,                                 KEPT)       \
+    OP(CUSTOM,        custom,        MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(CHECKPOINT,    checkpoint,    MRC__ALL,                                 KEPT)
 
 typedef enum mrc__op {
 #define MRC_X(NAME, name, reads, remake) MRC__OP_##NAME,
-    MRC__OPS(MRC_X)
+    MRC__OPS(MRC_X, MRC_R)
 #undef MRC_X
     MRC__OP_COUNT
 } mrc__op;
@@ -7493,6 +7496,13 @@ typedef struct mrc__opdef {
 } mrc__opdef;
 static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after the last op
 
+// The inputs of a node by name: mrc__OP_inputs is a struct of tensors, in the order of node->in.
+#define MRC__INPUTS(node, op) ((const mrc__##op##_inputs *)(const void *)(node)->in)
+#define MRC__INPUT(op, name) (offsetof(mrc__##op##_inputs, name) / sizeof(mrc_tensor *))
+#define MRC__NODE(ctx, NAME, inputs)                                                        \
+    mrc__node_new(ctx, MRC__OP_##NAME, (mrc_tensor *const *)(const void *)&(inputs),        \
+                  sizeof(inputs) / sizeof(mrc_tensor *))
+
 static mrc_in mrc__in(const mrc_tensor *t) {
     return (mrc_in){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
 }
@@ -7500,7 +7510,7 @@ static mrc_in mrc__in(const mrc_tensor *t) {
 // Whether backward of this node reads the data of input i.
 static int mrc__reads(const mrc_node *node, size_t i) {
     const int reads = mrc__ops[node->op].reads;
-    return reads & MRC__IN_ALL || (i < 29 && reads >> i & 1);
+    return reads & MRC__ALL || (i < 29 && reads >> i & 1);
 }
 
 // How a dropped output of this node comes again; NULL: it does not.
@@ -8031,6 +8041,10 @@ static mrc_status MRC__T(embedding_bwd)(mrc_backend *be, const mrc_embedding_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__embedding_inputs {
+    mrc_tensor *word, *position, *token_type, *input_ids, *position_ids, *token_type_ids;
+} mrc__embedding_inputs;
+
 static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor *table,
                                const mrc_tensor *word, int32_t max_id) {
     if (table->packed && !table->copy) {
@@ -8064,9 +8078,11 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
         || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
         return NULL;
     }
-    mrc_tensor *in[] = { word, position, token_type, batch->input_ids, batch->position_ids,
-                         batch->token_type_ids };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_EMBEDDING, in, 6);
+    const mrc__embedding_inputs in = { .word = word, .position = position,
+                                       .token_type = token_type, .input_ids = batch->input_ids,
+                                       .position_ids = batch->position_ids,
+                                       .token_type_ids = batch->token_type_ids };
+    mrc_node *node = MRC__NODE(ctx, EMBEDDING, in);
     if (!node) return NULL;
     node->attr.embedding.word_padding = word_padding;
     node->attr.embedding.position_padding = position_padding;
@@ -8082,25 +8098,27 @@ static mrc_in mrc__table_in(const mrc_tensor *t) {
 }
 
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__embedding_inputs *in = MRC__INPUTS(node, embedding);
     mrc_embedding_fwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__table_in(node->in[0]),
-        .position = mrc__in(node->in[1]), .token_type = mrc__in(node->in[2]),
-        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
-        .token_type_ids = mrc__in(node->in[5]), .y = mrc__out(node->out) };
+        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__table_in(in->word),
+        .position = mrc__in(in->position), .token_type = mrc__in(in->token_type),
+        .input_ids = mrc__in(in->input_ids), .position_ids = mrc__in(in->position_ids),
+        .token_type_ids = mrc__in(in->token_type_ids), .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, embedding_fwd, &a);
 }
 
 static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__embedding_inputs *in = MRC__INPUTS(node, embedding);
     mrc_embedding_bwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_words = node->in[0]->shape[0],
-        .n_positions = node->in[1]->shape[0], .n_types = node->in[2]->shape[0],
+        .n = node->out->shape[0], .h = node->out->shape[1], .n_words = in->word->shape[0],
+        .n_positions = in->position->shape[0], .n_types = in->token_type->shape[0],
         .word_padding = node->attr.embedding.word_padding,
         .position_padding = node->attr.embedding.position_padding,
-        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
-        .token_type_ids = mrc__in(node->in[5]), .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dword));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dposition));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dtoken_type));
+        .input_ids = mrc__in(in->input_ids), .position_ids = mrc__in(in->position_ids),
+        .token_type_ids = mrc__in(in->token_type_ids), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, in->word, &a.dword));
+    MRC__TRY(mrc_grad_target(ctx, in->position, &a.dposition));
+    MRC__TRY(mrc_grad_target(ctx, in->token_type, &a.dtoken_type));
     return MRC__RUN(ctx, node->out->dtype, embedding_bwd, &a);
 }
 #endif
@@ -8179,6 +8197,8 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__linear_inputs { mrc_tensor *x, *weight, *bias; } mrc__linear_inputs;
+
 // Of a weight seen as (O, I).
 static size_t mrc__weight_columns(const mrc_tensor *w) {
     return w->shape[0] ? w->numel / w->shape[0] : w->shape[w->ndim - 1];
@@ -8195,10 +8215,10 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
     MRC__WANT(ctx, !x || !weight || !bias);
-    size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
+    size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    if (columns == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != columns) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
-                              "linear: x has %zu columns, weight (O, I) has %zu", in,
+                              "linear: x has %zu columns, weight (O, I) has %zu", columns,
                               weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
     }
     if (bias->numel != weight->shape[0]) {
@@ -8210,11 +8230,12 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
     shape[x->ndim - 1] = weight->shape[0];
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LINEAR, (mrc_tensor *[]){ x, weight, bias }, 3);
+    const mrc__linear_inputs in = { .x = x, .weight = weight, .bias = bias };
+    mrc_node *node = MRC__NODE(ctx, LINEAR, in);
     if (!node) return NULL;
     node->attr.linear.act = act;
     if (act != MRC_ACT_NONE) {
-        size_t count = x->numel / in * weight->shape[0];        // y's, which mrc__apply checks
+        size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
@@ -8236,30 +8257,32 @@ MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
 }
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    const size_t in = mrc__weight_columns(w);
-    mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
+    const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
+    mrc_tensor *x = in->x, *w = in->weight;
+    const size_t columns = mrc__weight_columns(w);
+    mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
-                              .bias = mrc__param_in(node->in[2], x->dtype),
+                              .bias = mrc__param_in(in->bias, x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    if (!w->packed) a.weight.ld = in;
+    if (!w->packed) a.weight.ld = columns;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
 static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    const size_t in = mrc__weight_columns(w);
-    mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
+    const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
+    mrc_tensor *x = in->x, *w = in->weight;
+    const size_t columns = mrc__weight_columns(w);
+    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
     a.z = mrc__out(node->saved[0]);
     a.z.ld = a.out;
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
-    a.weight.ld = a.dweight.ld = in;
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
+    a.weight.ld = a.dweight.ld = columns;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
 }
 #endif
@@ -8297,8 +8320,11 @@ static mrc_status MRC__T(activation_bwd)(mrc_backend *be, const mrc_activation_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__activation_inputs { mrc_tensor *x; } mrc__activation_inputs;
+
 static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__activation_inputs *in = MRC__INPUTS(node, activation);
+    mrc_tensor *x = in->x;
     mrc_activation_fwd_args a = { .n = x->numel, .act = node->attr.activation.act,
                                   .x = mrc__in(x), .y = mrc__out(node->out) };
     return MRC__RUN(ctx, x->dtype, activation_fwd, &a);
@@ -8307,14 +8333,16 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
     MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
+    const mrc__activation_inputs in = { .x = x };
+    mrc_node *node = MRC__NODE(ctx, ACTIVATION, in);
     if (!node) return NULL;
     node->attr.activation.act = act;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__activation_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__activation_inputs *in = MRC__INPUTS(node, activation);
+    mrc_tensor *x = in->x;
     mrc_activation_bwd_args a = { .n = x->numel, .act = node->attr.activation.act,
                                   .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -8393,11 +8421,14 @@ static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be, const mrc_layer_norm_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__layer_norm_inputs { mrc_tensor *x, *weight, *bias; } mrc__layer_norm_inputs;
+
 static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_layer_norm_fwd_args a = { .n = x->numel / node->in[1]->numel, .h = node->in[1]->numel,
+    const mrc__layer_norm_inputs *in = MRC__INPUTS(node, layer_norm);
+    mrc_tensor *x = in->x;
+    mrc_layer_norm_fwd_args a = { .n = x->numel / in->weight->numel, .h = in->weight->numel,
                                   .eps = node->attr.layer_norm.eps, .x = mrc__in(x),
-                                  .weight = mrc__in(node->in[1]), .bias = mrc__in(node->in[2]),
+                                  .weight = mrc__in(in->weight), .bias = mrc__in(in->bias),
                                   .y = mrc__out(node->out), .mean = mrc__out(node->saved[0]),
                                   .rstd = mrc__out(node->saved[1]) };
     return MRC__RUN(ctx, x->dtype, layer_norm_fwd, &a);
@@ -8415,7 +8446,8 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
     if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, bias)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LAYER_NORM, (mrc_tensor *[]){ x, weight, bias }, 3);
+    const mrc__layer_norm_inputs in = { .x = x, .weight = weight, .bias = bias };
+    mrc_node *node = MRC__NODE(ctx, LAYER_NORM, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, x->numel / h) != MRC_OK
               || mrc__node_save(ctx, node, 1, stat, x->numel / h) != MRC_OK) return NULL;
     node->attr.layer_norm.eps = eps;
@@ -8423,14 +8455,15 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
 }
 
 static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
+    const mrc__layer_norm_inputs *in = MRC__INPUTS(node, layer_norm);
+    mrc_tensor *x = in->x, *w = in->weight;
     mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
                                   .plain = node->attr.layer_norm.eps < 0,
                                   .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
                                   .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
     return MRC__RUN(ctx, x->dtype, layer_norm_bwd, &a);
 }
 #endif
@@ -8474,6 +8507,10 @@ static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__dropout_inputs {
+    mrc_tensor *x, *cu_seqlens, *sequence_index;
+} mrc__dropout_inputs;
+
 // The mask of this site in the running pass; 0 with an error for a p that is no probability.
 static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_dropout_mask *mask, double p,
                           uint32_t site) {
@@ -8497,15 +8534,17 @@ static int mrc__rows_fit(mrc_ctx *ctx, const char *op, const mrc_tensor *x,
 }
 
 static mrc_dropout_args mrc__dropout_args(const mrc_node *node, mrc_in from, mrc_out to) {
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
     return (mrc_dropout_args){
-        .n = node->in[0]->shape[0], .n_sequences = node->in[2]->numel,
-        .h = node->in[0]->shape[1], .mask = node->attr.dropout.mask,
-        .cu_seqlens = mrc__in(node->in[1]), .sequence_index = mrc__in(node->in[2]),
+        .n = in->x->shape[0], .n_sequences = in->sequence_index->numel,
+        .h = in->x->shape[1], .mask = node->attr.dropout.mask,
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .from = from, .to = to };
 }
 
 static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_dropout_args a = mrc__dropout_args(node, mrc__in(node->in[0]), mrc__out(node->out));
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
+    mrc_dropout_args a = mrc__dropout_args(node, mrc__in(in->x), mrc__out(node->out));
     return MRC__RUN(ctx, node->out->dtype, dropout_fwd, &a);
 }
 
@@ -8516,16 +8555,18 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
-    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_DROPOUT, in, 3);
+    const mrc__dropout_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens,
+                                     .sequence_index = batch->sequence_index };
+    mrc_node *node = MRC__NODE(ctx, DROPOUT, in);
     if (!node) return NULL;
     node->attr.dropout.mask = mask;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
     mrc_out dx;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &dx));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &dx));
     mrc_dropout_args a = mrc__dropout_args(node, mrc__dy(ctx, node), dx);
     return MRC__RUN(ctx, node->out->dtype, dropout_bwd, &a);
 }
@@ -8566,9 +8607,12 @@ static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__glu_inputs { mrc_tensor *z; } mrc__glu_inputs;
+
 static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__glu_inputs *in = MRC__INPUTS(node, glu);
     mrc_glu_fwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
-                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .act = node->attr.glu.act, .z = mrc__in(in->z),
                            .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, glu_fwd, &a);
 }
@@ -8580,7 +8624,8 @@ MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
                               "%d (expected a matrix with an even number, and an activation)",
                               mrc__columns(z), (int)act);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_GLU, &z, 1);
+    const mrc__glu_inputs in = { .z = z };
+    mrc_node *node = MRC__NODE(ctx, GLU, in);
     if (!node) return NULL;
     node->attr.glu.act = act;
     const size_t shape[2] = { z->shape[0], z->shape[1] / 2 };
@@ -8588,10 +8633,11 @@ MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
 }
 
 static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__glu_inputs *in = MRC__INPUTS(node, glu);
     mrc_glu_bwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
-                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .act = node->attr.glu.act, .z = mrc__in(in->z),
                            .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dz));
+    MRC__TRY(mrc_grad_target(ctx, in->z, &a.dz));
     return MRC__RUN(ctx, node->out->dtype, glu_bwd, &a);
 }
 #endif
@@ -8647,16 +8693,20 @@ static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__rope_inputs { mrc_tensor *x, *cu_seqlens; } mrc__rope_inputs;
+
 static mrc_rope_args mrc__rope_args_of(const mrc_node *node) {
-    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
+    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
         .heads = node->attr.rope.heads, .rotated = node->attr.rope.rotated,
         .d = node->out->shape[1] / node->attr.rope.heads, .theta = node->attr.rope.theta,
-        .cu_seqlens = mrc__in(node->in[1]) };
+        .cu_seqlens = mrc__in(in->cu_seqlens) };
 }
 
 static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
     mrc_rope_args a = mrc__rope_args_of(node);
-    a.from = mrc__in(node->in[0]);
+    a.from = mrc__in(in->x);
     a.to = mrc__out(node->out);
     return MRC__RUN(ctx, node->out->dtype, rope_fwd, &a);
 }
@@ -8671,7 +8721,8 @@ MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t ro
                               "rotated, theta is %g (expected heads of an even width, theta > 0)",
                               x->shape[1], heads, rotated, theta);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ROPE, (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    const mrc__rope_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, ROPE, in);
     if (!node) return NULL;
     node->attr.rope.theta = theta;
     node->attr.rope.heads = heads;
@@ -8680,10 +8731,11 @@ MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t ro
 }
 
 static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
     mrc_rope_args a = mrc__rope_args_of(node);
     a.inverse = 1;
     a.from = mrc__dy(ctx, node);
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.to));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.to));
     return MRC__RUN(ctx, node->out->dtype, rope_bwd, &a);
 }
 #endif
@@ -8899,6 +8951,12 @@ static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__attention_inputs {
+    mrc_tensor *q, *k, *v, *cu_seqlens, *real_len, *sequence_index;
+    mrc_tensor *index;              // of a kind that is not PLAIN, and so the rest
+    mrc_tensor *tables[2];          // BIAS: one; DISENTANGLED: one or two, attr says which
+} mrc__attention_inputs;
+
 // The columns of q, k, v within their tensors: one tensor for all three holds them side by side.
 static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t heads,
                                const mrc_batch *batch, size_t *width) {
@@ -8990,13 +9048,14 @@ MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc
 
 // The tables as the kernels are given them.
 static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     mrc_attention_extra x = { .kind = node->attr.attention.kind,
                               .window = node->attr.attention.window };
     if (!x.kind) return x;
-    x.index = mrc__in(node->in[6]);
-    x.span = (node->in[6]->numel + 1) / 2;
-    x.rows = node->in[7]->shape[0];
-    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(node->in[7]);
+    x.index = mrc__in(in->index);
+    x.span = (in->index->numel + 1) / 2;
+    x.rows = in->tables[0]->shape[0];
+    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(in->tables[0]);
     if (node->attr.attention.pos_key) x.pos_key = mrc__in(node->in[node->attr.attention.pos_key]);
     if (node->attr.attention.pos_query) {
         x.pos_query = mrc__in(node->in[node->attr.attention.pos_query]);
@@ -9006,23 +9065,25 @@ static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
 
 // Input k of q, k, v; of one tensor for all three its k-th third.
 static mrc_in mrc__attention_in(const mrc_node *node, size_t k) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     mrc_in m = mrc__in(node->in[k]);
-    if (node->in[0] == node->in[1] && node->in[1] == node->in[2]) {
+    if (in->q == in->k && in->k == in->v) {
         m.data = (const char *)m.data + k * node->out->shape[1] * mrc_dtype_bytes(m.dtype);
     }
     return m;
 }
 
 static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = in->real_len->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
         .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
-        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
-        .sequence_index = mrc__in(node->in[5]), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
+        .sequence_index = mrc__in(in->sequence_index), .y = mrc__out(node->out),
         .lse = mrc__out(node->saved[0]) };
     a.lse.ld = a.n;
     return MRC__RUN(ctx, node->out->dtype, attention_fwd, &a);
@@ -9030,7 +9091,8 @@ static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
 
 // Where the gradients go; of one tensor for all three each has its third, written once.
 static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc_out to[3]) {
-    const int fused = node->in[0] == node->in[1] && node->in[1] == node->in[2];
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
+    const int fused = in->q == in->k && in->k == in->v;
     for (size_t k = 0; k < 3; k++) {
         if (k && fused) to[k] = to[0];
         else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
@@ -9043,23 +9105,24 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
 }
 
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     const int at_key = node->attr.attention.pos_key, at_query = node->attr.attention.pos_query;
     mrc_out to[3];
     MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = in->real_len->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
         .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
-        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
-        .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
+        .sequence_index = mrc__in(in->sequence_index), .lse = mrc__in(node->saved[0]),
         .y = mrc__in(node->out), .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1],
         .dv = to[2] };
     a.lse.ld = a.n;
     if (a.extra.kind == MRC_ATTENTION_BIAS) {
-        MRC__TRY(mrc_grad_target(ctx, node->in[7], &a.dbias));
+        MRC__TRY(mrc_grad_target(ctx, in->tables[0], &a.dbias));
     }
     if (at_key) MRC__TRY(mrc_grad_target(ctx, node->in[at_key], &a.dpos_key));
     if (at_query) MRC__TRY(mrc_grad_target(ctx, node->in[at_query], &a.dpos_query));
@@ -9137,6 +9200,10 @@ static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be, const mrc_add_norm_bwd_a
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__add_norm_inputs {
+    mrc_tensor *x, *residual, *weight, *bias, *cu_seqlens, *sequence_index;
+} mrc__add_norm_inputs;
+
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
@@ -9154,9 +9221,11 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
     }
     if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, bias)) return NULL;
-    mrc_tensor *in[] = { x, residual, weight, bias, batch->cu_seqlens, batch->sequence_index };
+    const mrc__add_norm_inputs in = { .x = x, .residual = residual, .weight = weight, .bias = bias,
+                                      .cu_seqlens = batch->cu_seqlens,
+                                      .sequence_index = batch->sequence_index };
     mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD_NORM, in, 6);
+    mrc_node *node = MRC__NODE(ctx, ADD_NORM, in);
     if (!node || mrc__node_save(ctx, node, 0, x->dtype, x->numel) != MRC_OK
               || mrc__node_save(ctx, node, 1, stat, x->shape[0]) != MRC_OK
               || mrc__node_save(ctx, node, 2, stat, x->shape[0]) != MRC_OK) return NULL;
@@ -9166,12 +9235,14 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
 }
 
 static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_norm_inputs *in = MRC__INPUTS(node, add_norm);
     mrc_add_norm_fwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .n = node->out->shape[0], .h = node->out->shape[1],
+        .n_sequences = in->sequence_index->numel,
         .eps = node->attr.add_norm.eps, .mask = node->attr.add_norm.mask,
-        .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
-        .weight = mrc__in(node->in[2]), .bias = mrc__in(node->in[3]),
-        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .x = mrc__in(in->x), .residual = mrc__in(in->residual),
+        .weight = mrc__in(in->weight), .bias = mrc__in(in->bias),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .y = mrc__out(node->out), .sum = mrc__out(node->saved[0]),
         .mean = mrc__out(node->saved[1]), .rstd = mrc__out(node->saved[2]) };
     a.sum.ld = a.h;                                     // saved flat
@@ -9179,18 +9250,20 @@ static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_norm_inputs *in = MRC__INPUTS(node, add_norm);
     mrc_add_norm_bwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .n = node->out->shape[0], .h = node->out->shape[1],
+        .n_sequences = in->sequence_index->numel,
         .plain = node->attr.add_norm.eps < 0,
-        .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
-        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .mask = node->attr.add_norm.mask, .weight = mrc__in(in->weight),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .sum = mrc__out(node->saved[0]), .mean = mrc__in(node->saved[1]),
         .rstd = mrc__in(node->saved[2]), .dy = mrc__dy(ctx, node) };
     a.sum.ld = a.h;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[3], &a.dbias));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, in->residual, &a.dresidual));
+    MRC__TRY(mrc_grad_target(ctx, in->weight, &a.dweight));
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
     return MRC__RUN(ctx, node->out->dtype, add_norm_bwd, &a);
 }
 #endif
@@ -9234,6 +9307,10 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__add_inputs {
+    mrc_tensor *x, *residual, *cu_seqlens, *sequence_index;
+} mrc__add_inputs;
+
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_dropout_mask mask;
@@ -9247,29 +9324,34 @@ MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, do
                               "%s", x->shape[1], mrc_dtype_name(x->dtype), residual->shape[1],
                               mrc_dtype_name(residual->dtype));
     }
-    mrc_tensor *in[] = { x, residual, batch->cu_seqlens, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD, in, 4);
+    const mrc__add_inputs in = { .x = x, .residual = residual, .cu_seqlens = batch->cu_seqlens,
+                                 .sequence_index = batch->sequence_index };
+    mrc_node *node = MRC__NODE(ctx, ADD, in);
     if (!node) return NULL;
     node->attr.add.mask = mask;
     return mrc__apply(ctx, node, x->dtype, 2, x->shape);
 }
 
 static mrc_status mrc__add_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_inputs *in = MRC__INPUTS(node, add);
     mrc_add_fwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
-                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
-                           .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
-                           .cu_seqlens = mrc__in(node->in[2]),
-                           .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out) };
+                           .n_sequences = in->sequence_index->numel, .mask = node->attr.add.mask,
+                           .x = mrc__in(in->x), .residual = mrc__in(in->residual),
+                           .cu_seqlens = mrc__in(in->cu_seqlens),
+                           .sequence_index = mrc__in(in->sequence_index),
+                           .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, add_fwd, &a);
 }
 
 static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_inputs *in = MRC__INPUTS(node, add);
     mrc_add_bwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
-                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
-                           .cu_seqlens = mrc__in(node->in[2]),
-                           .sequence_index = mrc__in(node->in[3]), .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
+                           .n_sequences = in->sequence_index->numel, .mask = node->attr.add.mask,
+                           .cu_seqlens = mrc__in(in->cu_seqlens),
+                           .sequence_index = mrc__in(in->sequence_index),
+                           .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, in->residual, &a.dresidual));
     return MRC__RUN(ctx, node->out->dtype, add_bwd, &a);
 }
 #endif
@@ -9482,40 +9564,44 @@ static int mrc__rnn_fits(mrc_ctx *ctx, mrc__op op, size_t gates, const mrc_tenso
     return 1;
 }
 
+// weights: weight_ih, weight_hh, bias_ih, bias_hh of the one direction, then of the other.
+typedef struct mrc__rnn_inputs { mrc_tensor *x, *weights[8], *cu_seqlens; } mrc__rnn_inputs;
+
 static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tensor *x,
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
-    mrc_tensor *in[10] = { x };
     MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
+    mrc__rnn_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
-        in[1 + k] = weights[k];
+        in.weights[k] = weights[k];
     }
     if (!mrc__rows_fit(ctx, mrc__ops[op].name, x, batch)) return NULL;
     if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
-    in[9] = batch->cu_seqlens;
     *n = x->shape[0];
     *h = weights[1]->shape[1];
-    return mrc__node_new(ctx, op, in, 10);
+    return mrc__node_new(ctx, op, (mrc_tensor *const *)(const void *)&in, 10);
 }
 
 static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
                              mrc_in *bias_ih, mrc_in *bias_hh) {
-    const mrc_dtype dtype = node->in[0]->dtype;
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    const mrc_dtype dtype = in->x->dtype;
     for (int k = 0; k < 2; k++) {
-        weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], dtype);
-        weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], dtype);
-        if (bias_ih) bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], dtype);
-        if (bias_hh) bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], dtype);
+        weight_ih[k] = mrc__param_in(in->weights[4 * k], dtype);
+        weight_hh[k] = mrc__param_in(in->weights[1 + 4 * k], dtype);
+        if (bias_ih) bias_ih[k] = mrc__param_in(in->weights[2 + 4 * k], dtype);
+        if (bias_hh) bias_hh[k] = mrc__param_in(in->weights[3 + 4 * k], dtype);
     }
 }
 
 // What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
 static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
                                     mrc_out *const targets[4]) {
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    MRC__TRY(mrc_grad_target(ctx, in->x, dx));
     for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
+        MRC__TRY(mrc_grad_target(ctx, in->weights[j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
     }
     return MRC_OK;
 }
@@ -9533,11 +9619,12 @@ MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weigh
 }
 
 static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_lstm_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
@@ -9546,11 +9633,12 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_lstm_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
     MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
@@ -9746,11 +9834,12 @@ MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight
 }
 
 static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_gru_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]) };
     mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
@@ -9758,11 +9847,12 @@ static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_gru_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node),
         .gates = mrc__out(node->saved[0]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
     MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
@@ -9821,11 +9911,14 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__unfold_inputs { mrc_tensor *x, *cu_seqlens; } mrc__unfold_inputs;
+
 static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__unfold_inputs *in = MRC__INPUTS(node, unfold);
+    mrc_tensor *x = in->x;
+    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
                               .in = x->shape[1], .size = node->attr.unfold.size,
-                              .cu_seqlens = mrc__in(node->in[1]), .x = mrc__in(x),
+                              .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x),
                               .y = mrc__out(node->out) };
     return MRC__RUN(ctx, x->dtype, unfold_fwd, &a);
 }
@@ -9838,18 +9931,19 @@ MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mr
         return mrc__fail_null(ctx, MRC_ERR_ARG, "unfold: windows of %zu rows, not an odd number",
                               size);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_UNFOLD,
-                                   (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    const mrc__unfold_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, UNFOLD, in);
     if (!node) return NULL;
     node->attr.unfold.size = size;
     return mrc__apply(ctx, node, x->dtype, 2, shape);
 }
 
 static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__unfold_inputs *in = MRC__INPUTS(node, unfold);
+    mrc_tensor *x = in->x;
+    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
                               .in = x->shape[1], .size = node->attr.unfold.size,
-                              .cu_seqlens = mrc__in(node->in[1]), .dy = mrc__dy(ctx, node) };
+                              .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     return MRC__RUN(ctx, x->dtype, unfold_bwd, &a);
 }
@@ -9970,6 +10064,11 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__cross_entropy_inputs {
+    mrc_tensor *logits, *targets, *cu_seqlens, *loss_begin, *loss_end, *denominator;
+    mrc_tensor *alpha;              // only where there is one
+} mrc__cross_entropy_inputs;
+
 // Whether logits, targets and denominators are of the batch; 0 with an error when not.
 static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits,
                           const mrc_tensor *targets, const mrc_tensor *denominator,
@@ -10012,9 +10111,13 @@ static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor 
                               mrc_dtype_name(alpha->dtype), batch->max_length,
                               mrc_dtype_name(stat));
     }
-    mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
-                         denominator, alpha };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, alpha ? 7 : 6);
+    const mrc__cross_entropy_inputs in = {
+        .logits = logits, .targets = targets, .cu_seqlens = batch->cu_seqlens,
+        .loss_begin = batch->loss_begin, .loss_end = batch->loss_end, .denominator = denominator,
+        .alpha = alpha };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY,
+                                   (mrc_tensor *const *)(const void *)&in,
+                                   MRC__INPUT(cross_entropy, alpha) + (alpha != NULL));
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
     node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
@@ -10040,32 +10143,34 @@ MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 }
 
 static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__cross_entropy_inputs *in = MRC__INPUTS(node, cross_entropy);
     mrc_cross_entropy_fwd_args a = {
-        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
         .criterion = node->attr.loss.criterion,
-        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
-        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
-        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .logits = mrc__in(in->logits), .targets = mrc__in(in->targets),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .loss_begin = mrc__in(in->loss_begin),
+        .loss_end = mrc__in(in->loss_end), .denominator = mrc__in(in->denominator),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
-    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
+    if (node->n_in > MRC__INPUT(cross_entropy, alpha)) a.alpha = mrc__in(in->alpha);
     a.logits.ld = a.columns;
     a.lse.ld = a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, cross_entropy_fwd, &a);
 }
 
 static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__cross_entropy_inputs *in = MRC__INPUTS(node, cross_entropy);
     mrc_cross_entropy_bwd_args a = {
-        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
         .criterion = node->attr.loss.criterion,
-        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
-        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
-        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .logits = mrc__in(in->logits), .targets = mrc__in(in->targets),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .loss_begin = mrc__in(in->loss_begin),
+        .loss_end = mrc__in(in->loss_end), .denominator = mrc__in(in->denominator),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
-    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    if (node->n_in > MRC__INPUT(cross_entropy, alpha)) a.alpha = mrc__in(in->alpha);
+    MRC__TRY(mrc_grad_target(ctx, in->logits, &a.dlogits));
     a.logits.ld = a.dlogits.ld = a.columns;
     a.lse.ld = a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, cross_entropy_bwd, &a);
 }
 #endif
 
@@ -10158,6 +10263,10 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__symmetric_kl_inputs {
+    mrc_tensor *logits, *other, *targets, *cu_seqlens, *loss_begin, *loss_end, *denominator;
+} mrc__symmetric_kl_inputs;
+
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
@@ -10169,39 +10278,44 @@ MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor
                               mrc_dtype_name(other->dtype));
     }
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
-    mrc_tensor *in[] = { logits, other, targets, batch->cu_seqlens, batch->loss_begin,
-                         batch->loss_end, denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_SYMMETRIC_KL, in, 7);
+    const mrc__symmetric_kl_inputs in = { .logits = logits, .other = other, .targets = targets,
+                                          .cu_seqlens = batch->cu_seqlens,
+                                          .loss_begin = batch->loss_begin,
+                                          .loss_end = batch->loss_end,
+                                          .denominator = denominator };
+    mrc_node *node = MRC__NODE(ctx, SYMMETRIC_KL, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, 4 * targets->numel) != MRC_OK) return NULL;
     return mrc__apply(ctx, node, stat, 0, NULL);
 }
 
 static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__symmetric_kl_inputs *in = MRC__INPUTS(node, symmetric_kl);
     mrc_symmetric_kl_fwd_args a = {
-        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
-        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
-        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
-        .denominator = mrc__in(node->in[6]), .loss = mrc__out(node->out),
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
+        .logits = mrc__in(in->logits), .other = mrc__in(in->other),
+        .targets = mrc__in(in->targets), .cu_seqlens = mrc__in(in->cu_seqlens),
+        .loss_begin = mrc__in(in->loss_begin), .loss_end = mrc__in(in->loss_end),
+        .denominator = mrc__in(in->denominator), .loss = mrc__out(node->out),
         .saved = mrc__out(node->saved[0]) };
     a.logits.ld = a.other.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_fwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, symmetric_kl_fwd, &a);
 }
 
 static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__symmetric_kl_inputs *in = MRC__INPUTS(node, symmetric_kl);
     mrc_symmetric_kl_bwd_args a = {
-        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
-        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
-        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
-        .denominator = mrc__in(node->in[6]), .saved = mrc__in(node->saved[0]),
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
+        .logits = mrc__in(in->logits), .other = mrc__in(in->other),
+        .targets = mrc__in(in->targets), .cu_seqlens = mrc__in(in->cu_seqlens),
+        .loss_begin = mrc__in(in->loss_begin), .loss_end = mrc__in(in->loss_end),
+        .denominator = mrc__in(in->denominator), .saved = mrc__in(node->saved[0]),
         .dloss = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dother));
+    MRC__TRY(mrc_grad_target(ctx, in->logits, &a.dlogits));
+    MRC__TRY(mrc_grad_target(ctx, in->other, &a.dother));
     a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, symmetric_kl_bwd, &a);
 }
 #endif
 
@@ -10280,6 +10394,8 @@ static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__pool_inputs { mrc_tensor *x, *cu_seqlens, *real_len; } mrc__pool_inputs;
+
 MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
                             const mrc_batch *batch) {
     MRC__WANT(ctx, !x || !batch || !batch->real_len);
@@ -10289,8 +10405,9 @@ MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_
                               skip);
     }
     const size_t shape[2] = { batch->n_sequences, x->shape[1] };
-    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->real_len };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_POOL, in, 3);
+    const mrc__pool_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens,
+                                  .real_len = batch->real_len };
+    mrc_node *node = MRC__NODE(ctx, POOL, in);
     if (!node) return NULL;
     node->attr.pool.mode = mode;
     node->attr.pool.skip = skip;
@@ -10300,22 +10417,24 @@ MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_
 }
 
 static mrc_status mrc__pool_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__pool_inputs *in = MRC__INPUTS(node, pool);
+    mrc_tensor *x = in->x;
     mrc_pool_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->real_len->numel, .h = x->shape[1],
         .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]), .x = mrc__in(x),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len), .x = mrc__in(x),
         .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
     a.argmax.ld = a.h;
     return MRC__RUN(ctx, x->dtype, pool_fwd, &a);
 }
 
 static mrc_status mrc__pool_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__pool_inputs *in = MRC__INPUTS(node, pool);
+    mrc_tensor *x = in->x;
     mrc_pool_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->real_len->numel, .h = x->shape[1],
         .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
         .dy = mrc__dy(ctx, node) };
     if (node->saved[0]) a.argmax = mrc__in(node->saved[0]);
     a.argmax.ld = a.h;
@@ -10368,12 +10487,15 @@ static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__normalize_inputs { mrc_tensor *x; } mrc__normalize_inputs;
+
 MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
     MRC__WANT(ctx, !x);
     if (x->ndim != 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_NORMALIZE, &x, 1);
+    const mrc__normalize_inputs in = { .x = x };
+    mrc_node *node = MRC__NODE(ctx, NORMALIZE, in);
     if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(x->dtype), x->shape[0]) != MRC_OK) {
         return NULL;
     }
@@ -10381,14 +10503,16 @@ MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
 }
 
 static mrc_status mrc__normalize_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__normalize_inputs *in = MRC__INPUTS(node, normalize);
+    mrc_tensor *x = in->x;
     mrc_normalize_fwd_args a = { .n = x->shape[0], .d = x->shape[1], .x = mrc__in(x),
                                  .y = mrc__out(node->out), .inverse = mrc__out(node->saved[0]) };
     return MRC__RUN(ctx, x->dtype, normalize_fwd, &a);
 }
 
 static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__normalize_inputs *in = MRC__INPUTS(node, normalize);
+    mrc_tensor *x = in->x;
     mrc_normalize_bwd_args a = { .n = x->shape[0], .d = x->shape[1], .y = mrc__in(node->out),
                                  .inverse = mrc__in(node->saved[0]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -10476,6 +10600,10 @@ static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__maxsim_inputs {
+    mrc_tensor *q, *document, *keep, *q_cu_seqlens, *document_cu_seqlens;
+} mrc__maxsim_inputs;
+
 MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
                               const mrc_batch *queries, const mrc_batch *documents) {
     MRC__WANT(ctx, !q || !document || !keep || !queries || !documents);
@@ -10491,8 +10619,10 @@ MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document,
     }
     const size_t shape[2] = { documents->n_sequences, queries->n_sequences };
     size_t chosen;
-    mrc_tensor *in[] = { q, document, keep, queries->cu_seqlens, documents->cu_seqlens };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_MAXSIM, in, 5);
+    const mrc__maxsim_inputs in = { .q = q, .document = document, .keep = keep,
+                                    .q_cu_seqlens = queries->cu_seqlens,
+                                    .document_cu_seqlens = documents->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, MAXSIM, in);
     if (!node || !mrc__mul(q->shape[0], shape[0], &chosen)
         || mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, chosen) != MRC_OK) return NULL;
     node->attr.maxsim.max_query = queries->max_length;
@@ -10501,28 +10631,31 @@ MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document,
 }
 
 static mrc_status mrc__maxsim_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *q = node->in[0], *document = node->in[1];
+    const mrc__maxsim_inputs *in = MRC__INPUTS(node, maxsim);
+    mrc_tensor *q = in->q, *document = in->document;
     mrc_maxsim_fwd_args a = {
         .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
-        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .n_queries = in->q_cu_seqlens->numel - 1, .n_documents = in->document_cu_seqlens->numel - 1,
         .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
         .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
-        .document = mrc__in(document), .keep = mrc__in(node->in[2]),
-        .q_cu_seqlens = mrc__in(node->in[3]), .document_cu_seqlens = mrc__in(node->in[4]),
+        .document = mrc__in(document), .keep = mrc__in(in->keep),
+        .q_cu_seqlens = mrc__in(in->q_cu_seqlens),
+        .document_cu_seqlens = mrc__in(in->document_cu_seqlens),
         .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
     a.argmax.ld = a.n_documents;
     return MRC__RUN(ctx, q->dtype, maxsim_fwd, &a);
 }
 
 static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *q = node->in[0], *document = node->in[1];
+    const mrc__maxsim_inputs *in = MRC__INPUTS(node, maxsim);
+    mrc_tensor *q = in->q, *document = in->document;
     mrc_maxsim_bwd_args a = {
         .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
-        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .n_queries = in->q_cu_seqlens->numel - 1, .n_documents = in->document_cu_seqlens->numel - 1,
         .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
         .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
-        .document = mrc__in(document), .q_cu_seqlens = mrc__in(node->in[3]),
-        .document_cu_seqlens = mrc__in(node->in[4]), .argmax = mrc__in(node->saved[0]),
+        .document = mrc__in(document), .q_cu_seqlens = mrc__in(in->q_cu_seqlens),
+        .document_cu_seqlens = mrc__in(in->document_cu_seqlens), .argmax = mrc__in(node->saved[0]),
         .dy = mrc__dy(ctx, node) };
     a.argmax.ld = a.n_documents;
     MRC__TRY(mrc_grad_target(ctx, q, &a.dq));
@@ -10649,6 +10782,10 @@ static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__score_loss_inputs {
+    mrc_tensor *z, *labels, *targets, *denominator;
+} mrc__score_loss_inputs;
+
 MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
                                   mrc_tensor *targets, mrc_tensor *denominator,
                                   const mrc_score_loss_desc *desc) {
@@ -10664,32 +10801,35 @@ MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *label
                               columns, labels->numel, targets->numel, denominator->numel,
                               (int)desc->kind);
     }
-    mrc_tensor *in[] = { z, labels, targets, denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_SCORE_LOSS, in, 4);
+    const mrc__score_loss_inputs in = { .z = z, .labels = labels, .targets = targets,
+                                        .denominator = denominator };
+    mrc_node *node = MRC__NODE(ctx, SCORE_LOSS, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, columns) != MRC_OK) return NULL;
     node->attr.score_loss = *desc;
     return mrc__apply(ctx, node, stat, 0, NULL);
 }
 
 static mrc_status mrc__score_loss_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *z = node->in[0];
+    const mrc__score_loss_inputs *in = MRC__INPUTS(node, score_loss);
+    mrc_tensor *z = in->z;
     const mrc_score_loss_desc *desc = &node->attr.score_loss;
     mrc_score_loss_fwd_args a = {
         .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
-        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(in->labels),
+        .targets = mrc__in(in->targets), .denominator = mrc__in(in->denominator),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
     a.labels.ld = a.columns;
     return MRC__RUN(ctx, z->dtype, score_loss_fwd, &a);
 }
 
 static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *z = node->in[0];
+    const mrc__score_loss_inputs *in = MRC__INPUTS(node, score_loss);
+    mrc_tensor *z = in->z;
     const mrc_score_loss_desc *desc = &node->attr.score_loss;
     mrc_score_loss_bwd_args a = {
         .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
-        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(in->labels),
+        .targets = mrc__in(in->targets), .denominator = mrc__in(in->denominator),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
     a.labels.ld = a.columns;
     MRC__TRY(mrc_grad_target(ctx, z, &a.dz));
@@ -11011,9 +11151,10 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #define MRC__REMAKE_KEPT(name)  NULL
 #define MRC__REMAKE_AGAIN(name) mrc__##name##_forward
 #define MRC__REMAKE_SAVED(name) mrc__##name##_remake
+#define MRC__READ(op, input) 1 << MRC__INPUT(op, input)
 #define MRC_X(NAME, name, reads, remake) \
     { #name, mrc__##name##_forward, mrc__##name##_backward, reads, MRC__REMAKE_##remake(name) },
-    MRC__OPS(MRC_X)
+    MRC__OPS(MRC_X, MRC__READ)
 #undef MRC_X
 };
 #endif // core pass
