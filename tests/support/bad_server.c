@@ -89,6 +89,14 @@ static int count(const char *text, const char *term, size_t bytes, int *all) {
     return n;
 }
 
+// A length as Lucene's index keeps it: above 24, four bits of what is more.
+static double kept_length(int n) {
+    int more = n - 24, shift = 0;
+    if (n < 24) return n;
+    while (more >> shift > 15) shift++;
+    return 24 + (more >> shift << shift);
+}
+
 static void score_words(const char *terms) {
     double total = 0;
     int all;
@@ -104,7 +112,8 @@ static void score_words(const char *terms) {
         for (int i = 0; i < n_docs; i++) {
             double n = count(docs[i].terms, terms, k, &all);
             double idf = log(1 + (n_docs - with + 0.5) / (with + 0.5));
-            docs[i].score += 2.2 * idf * n / (n + 1.2 * (0.25 + 0.75 * all * n_docs / total));
+            double length = kept_length(all) * n_docs / total;
+            docs[i].score += 2.2 * idf * n / (n + 1.2 * (0.25 + 0.75 * length));
         }
     }
 }
