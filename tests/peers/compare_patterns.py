@@ -84,7 +84,13 @@ def differences(where, pattern, behavior, invert, texts):
     if isinstance(found, str):
         return found
     wrong = 0
-    for text, x, r in zip(texts, found, t.encode_batch(texts, add_special_tokens=False)):
+    for text, x in zip(texts, found):
+        try:
+            r = t.encode(text, add_special_tokens=False)
+        except BaseException as e:  # the package's engine gives up when it has backtracked enough
+            if "PanicException" not in type(e).__name__:
+                raise
+            continue
         mine = (x["input_ids"], [tuple(o) for o in x["offset_mapping"]], x["word_ids"])
         if mine != (r.ids, r.offsets, r.word_ids):
             wrong += 1
@@ -100,7 +106,9 @@ def random_pattern(rng, depth=0):
             r"[\r\n]", r"[^\p{Ll}a-f]", r"[\p{Lo}\-_]", "é", r"[[.,!]\d]"]
     def item():
         if depth < 2 and rng.random() < 0.2:
-            part = f"({rng.choice(['', '?:'])}{random_pattern(rng, depth + 1)})"
+            # Not repeated without a bound: the package would backtrack for ever.
+            return f"({rng.choice(['', '?:'])}{random_pattern(rng, depth + 1)})" \
+                + rng.choice(["", "", "?", "??", "{2}", "{1,3}"])
         elif rng.random() < 0.08:
             return f"(?i:{rng.choice(['s', 'k', 're', '[a-c]', 'll'])})"
         else:
@@ -119,6 +127,7 @@ def main():
     parser.add_argument("--random", type=int, default=300, help="random patterns")
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
+    os.environ["RUST_BACKTRACE"] = "0"
     try:
         import tokenizers
     except ImportError as e:

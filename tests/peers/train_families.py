@@ -146,7 +146,7 @@ def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    return done.stdout + done.stderr
+    return done.stdout
 
 
 def train(name, a, work):
@@ -168,7 +168,7 @@ def train(name, a, work):
     run([os.path.join(a.build, "predict"), "--model_name_or_path", model, "--test_file", valid,
          "--output_dir", out])
     scores = json.loads(run([os.path.join(a.build, "evaluate"), "--metric", "korquad", valid,
-                             os.path.join(out, "predictions.json")]).splitlines()[-1])
+                             os.path.join(out, "predictions.json")]))
     size = os.path.getsize(os.path.join(model, "model.safetensors")) // 4
     for folder in (source, model, out):
         shutil.rmtree(folder)
