@@ -1883,6 +1883,8 @@ typedef struct mrc_model {          // read-only for users
     size_t           max_depth;     // of a parameter: that of the head
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
+    struct mrc_model *question;     // a second tower, which reads questions; NULL
+    size_t           n_own;         // of params; those behind are the second tower's
 } mrc_model;
 
 // Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64; f16 and
@@ -1911,6 +1913,10 @@ typedef struct mrc_model_load_desc {
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     const char             *dense_path; // where a projection's folder is; NULL: path
+    // The folder of a second tower, with the head of the first: its weights are parameters of the
+    // model too, with "question_encoder." before their names.  NULL: none, unless path holds the
+    // folders ctx_encoder and question_encoder, as mrc_model_save() writes two towers.
+    const char             *question_path;
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -1923,7 +1929,8 @@ MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; aft
 // Before the optimizer is made.  A pooler that nothing uses never wants one.
 MRCDEF void       mrc_model_freeze(mrc_model *m, int embeddings, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
-// that is made if it is not there.  Each file appears whole or not at all.
+// that is made if it is not there; of two towers the folders ctx_encoder and question_encoder in
+// it.  Each file appears whole or not at all.
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir);
 
@@ -2331,10 +2338,10 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
-    const char          *query_path;        // a second tower, for queries
+    const char          *query_path;        // a second tower, for queries; NULL: path may have one
     mrc_head_type        head;              // LINEAR: as the files say
     const mrc_model_config *config;         // used as it is; NULL: read from the folder
-    mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
+    mrc_model           *model;             // shared, as when training; NULL: loaded and owned
     const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
     mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
     unsigned             int8_keep;         // see mrc_model_load_desc
@@ -2424,6 +2431,7 @@ typedef struct mrc_contrastive_desc {
     uint64_t         seed;              // of what is drawn: the plan's
     uint32_t         epoch;             // they are drawn anew in each
     mrc_contrastive_loss loss;
+    mrc_encoder     *teacher;           // scores the lists of margin_mse and kl; NULL: `pairs` do
     double           scale;             // of similarities; 0: 20 of cosines, 1 else
     double           lr, max_loss;
     mrc_random       random;
@@ -26024,7 +26032,8 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
 MRCDEF void mrc_model_free(mrc_model *m) {
     if (!m) return;
     mrc_encoder_weights *w = m->weights;
-    mrc_params_free(m->params);
+    mrc_params_free(m->params);         // names those of the second tower, and has none of them
+    mrc_model_free(m->question);
     if (w) mrc_params_free(w->zeros);
     if (w && w->init) m->host.free(m->host.user, w->init);
     if (w && w->layers) m->host.free(m->host.user, w->layers);
@@ -27553,9 +27562,76 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     return s;
 }
 
+#define MRC__QUESTION "question_encoder."
+// Appends the parameters of q, renamed, to those of m, which then owns q.
+static mrc_status mrc__towers_join(mrc_ctx *ctx, mrc_model *m, mrc_model *q) {
+    mrc_params *p = q->params;
+    m->question = q;
+    if (q->config.hidden_size != m->config.hidden_size || q->dtype != m->dtype) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "two towers: the questions' vectors come from rows of "
+                         "%zu, the passages' from rows of %zu", q->config.hidden_size,
+                         m->config.hidden_size);
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        size_t bytes = strlen(MRC__QUESTION) + strlen(p->list[i]->name) + 1;
+        char *name = mrc__object_new(&p->host, &p->objects, 0, bytes);
+        if (!name || mrc__params_grow(m->params) != MRC_OK) {
+            return mrc__fail(ctx, MRC_ERR_MEM, "two towers: no host memory");
+        }
+        snprintf(name, bytes, "%s%s", MRC__QUESTION, p->list[i]->name);
+        p->list[i]->name = name;
+        m->params->list[m->params->n++] = p->list[i];
+    }
+    return MRC_OK;
+}
+
+// The folder of a tower (0 of passages, 1 of questions) below path; 0: it has no towers.
+static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
+    char file[MRC__PATH_BYTES];
+    const char *name = question ? "question_encoder" : "ctx_encoder";
+    if (strlen(path) + 40 > MRC__PATH_BYTES
+        || mrc__path_in(ctx, file, sizeof file, path, "config.json") != MRC_OK
+        || mrc_file_exists(file) == 1) return 0;
+    return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, name) == MRC_OK
+        && mrc__path_in(ctx, file, sizeof file, out, "config.json") == MRC_OK
+        && mrc_file_exists(file) == 1;
+}
+
+static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
+
+// Two towers: each as a model of its own, with one head, then as one.
+static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
+                                   const char *passages, const char *questions) {
+    char base[MRC__PATH_BYTES];
+    mrc_model_load_desc own = *desc;
+    mrc_model *q = NULL;
+    own.question_path = NULL;
+    own.path = passages;
+    if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
+    MRC__TRY(mrc__encoder_base(ctx, questions, base));
+    MRC__TRY(mrc_model_load(ctx, out, &own));
+    own.path = base;
+    own.dense_path = questions;
+    own.seed++;
+    mrc_status s = mrc_model_load(ctx, &q, &own);
+    if (s == MRC_OK) s = mrc__towers_join(ctx, *out, q);
+    if (s == MRC_OK) return s;
+    if (q && (*out)->question != q) mrc_model_free(q);
+    mrc_model_free(*out);
+    *out = NULL;
+    return s;
+}
+
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
     MRC__ARG(ctx, !out || !desc || !desc->path);
+    char passages[MRC__PATH_BYTES], questions[MRC__PATH_BYTES];
+    if (desc->question_path) {
+        return mrc__towers_load(ctx, out, desc, desc->path, desc->question_path);
+    }
+    if (mrc__tower(ctx, desc->path, 0, passages) && mrc__tower(ctx, desc->path, 1, questions)) {
+        return mrc__towers_load(ctx, out, desc, passages, questions);
+    }
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
@@ -27588,6 +27664,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         return s;
     }
     m->config_json = json;
+    m->n_own = m->params->n;
     *out = m;
     return MRC_OK;
 }
@@ -27767,9 +27844,11 @@ static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char 
     return s;
 }
 
-static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+// skip: bytes of each name that are left out, those of a second tower.
+static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir,
+                                    size_t skip) {
     char path[MRC__PATH_BYTES];
-    size_t n = m->params->n, bytes;
+    size_t n = m->question ? m->n_own : m->params->n, bytes;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "model.safetensors"));
     mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -27777,26 +27856,37 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        int apart = m->config.head == MRC_HEAD_POOL && t->name[0] == 'd'
-                 && !strncmp(t->name, "dense.linear.", 13);     // in 2_Dense
-        if (!apart) mrc__param_describe(&list[kept++], t, t->name);
+        int apart = m->config.head == MRC_HEAD_POOL && t->name[skip] == 'd'
+                 && !strncmp(t->name + skip, "dense.linear.", 13);      // in 2_Dense
+        if (!apart) mrc__param_describe(&list[kept++], t, t->name + skip);
     }
     mrc_status s = mrc__params_write(ctx, path, list, kept);
     ctx->host.free(ctx->host.user, list);
     return s;
 }
 
+static mrc_status mrc__model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
+                                  const char *tokenizer_dir, size_t skip) {
+    MRC__TRY(mrc_dir_new(ctx, path));
+    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
+    MRC__TRY(mrc__save_weights(ctx, m, path, skip));
+    MRC__TRY(mrc__save_retrieval(ctx, m, path));
+    return mrc__save_config(ctx, m, path);
+}
+
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
+    char folder[MRC__PATH_BYTES];
     MRC__ARG(ctx, !m || !path);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
+    if (!m->question) return mrc__model_save(ctx, m, path, tokenizer_dir, 0);
     MRC__TRY(mrc_dir_new(ctx, path));
-    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
-    MRC__TRY(mrc__save_weights(ctx, m, path));
-    MRC__TRY(mrc__save_retrieval(ctx, m, path));
-    return mrc__save_config(ctx, m, path);
+    MRC__TRY(mrc__path_in(ctx, folder, sizeof folder, path, "ctx_encoder"));
+    MRC__TRY(mrc__model_save(ctx, m, folder, tokenizer_dir, 0));
+    MRC__TRY(mrc__path_in(ctx, folder, sizeof folder, path, "question_encoder"));
+    return mrc__model_save(ctx, m->question, folder, tokenizer_dir, strlen(MRC__QUESTION));
 }
 #endif // core pass
 
@@ -27824,10 +27914,11 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
         name = below;
     }
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
-    if (!sums->inner && mrc_file_exists(path) == 2) {       // a module of a head for retrieval
+    if (mrc_file_exists(path) == 2) {       // a tower, a module of a head for retrieval
+        const char *outer = sums->inner;
         sums->inner = name;
         mrc_status s = mrc_dir_list(ctx, path, mrc__sums_add, sums);
-        sums->inner = NULL;
+        sums->inner = outer;
         return s;
     }
     MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
@@ -34449,7 +34540,7 @@ static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
     return mrc__dir_activation(d);
 }
 
-// The folder that has config.json: old directories keep it in 0_Transformer.
+// The folder that has config.json: old directories keep it in 0_Transformer, two towers have two.
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
     char file[MRC__PATH_BYTES];
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "config.json"));
@@ -34458,13 +34549,15 @@ static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
         if (mrc_file_exists(file) == 1) {
             return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer");
         }
+        if (mrc__tower(ctx, path, 0, out)) return MRC_OK;
     }
     return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, NULL);
 }
 
 static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                       mrc_head_type head, const char *pooling) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], tower[MRC__PATH_BYTES];
+    if (mrc__tower(ctx, path, 0, tower)) path = tower;
     mrc__encoder_dir d = { .ctx = ctx, .path = path, .out = out };
     MRC__TRY(mrc__encoder_base(ctx, path, base));
     MRC__TRY(mrc_model_config_load(ctx, out, base));
@@ -34478,6 +34571,11 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
     out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
+    if (s == MRC_OK && pooling && out->head != MRC_HEAD_POOL) {
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one vector "
+                      "(found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
+                      ? "a vector a token" : "a cross-encoder");
+    }
     if (s == MRC_OK) {
         s = out->head == MRC_HEAD_TOKENS ? mrc__dir_tokens(&d)
           : out->head == MRC_HEAD_SCORE ? mrc__dir_score(&d) : mrc__dir_pool(&d, pooling);
@@ -34500,7 +34598,7 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 struct mrc_encoder {
     mrc_ctx             *ctx;
     mrc_model_config     config;
-    mrc_model           *model, *own_model, *query_model, *own_query;
+    mrc_model           *model, *own_model, *query_model;
     const mrc_tokenizer *tok;
     mrc_tokenizer       *own_tok;
     size_t               batch_rows, prompt_rows[2];
@@ -34896,9 +34994,23 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     return MRC_OK;
 }
 
+// Two towers' vectors are compared, so both make them alike.
+static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const char *questions,
+                                      const char *pooling) {
+    const mrc_encoder_config *c = &e->config.encoder, *q;
+    mrc_model_config own;
+    MRC__TRY(mrc__encoder_config(e->ctx, &own, questions, e->config.head, pooling));
+    q = &own.encoder;
+    if (own.hidden_size == e->config.hidden_size && q->poolings == c->poolings
+        && q->pooler == c->pooler && q->projection_size == c->projection_size
+        && q->projection_act == c->projection_act && q->normalize == c->normalize) return MRC_OK;
+    return mrc__fail(e->ctx, MRC_ERR_ARG, "%s: makes its vectors otherwise than %s (two towers "
+                     "have one width, pooling, projection and norm)", questions, path);
+}
+
 static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                     const mrc_encoder_desc *desc) {
-    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES], passages[MRC__PATH_BYTES];
     mrc_ctx *ctx = e->ctx;
     mrc_encoder_config *c = &e->config.encoder;
     MRC__TRY(mrc__encoder_base(ctx, path, base));
@@ -34922,21 +35034,18 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                  .int8_keep = desc->int8_keep, .for_prediction = 1,
                                  .dense_path = path };
     e->model = desc->model;
-    e->query_model = desc->query_model;
     if (!e->model) {
+        const char *questions = desc->query_path;
+        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
+            load.dense_path = passages;
+            questions = query;
+        }
+        load.question_path = questions;
+        if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
         e->model = e->own_model;
     }
-    if (desc->query_path && !e->query_model) {
-        mrc_model_config own;
-        MRC__TRY(mrc__encoder_base(ctx, desc->query_path, query));
-        MRC__TRY(mrc__encoder_config(ctx, &own, desc->query_path, e->config.head, desc->pooling));
-        load.path = query;
-        load.config = &own;
-        load.dense_path = desc->query_path;
-        MRC__TRY(mrc_model_load(ctx, &e->own_query, &load));
-        e->query_model = e->own_query;
-    }
+    e->query_model = e->model->question;
     if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the tokenizer has %zu tokens, the model %zu", path,
                          mrc_tokenizer_size(e->tok), e->config.vocab_size);
@@ -34969,7 +35078,6 @@ MRCDEF void mrc_encoder_free(mrc_encoder *e) {
     mrc_ctx *ctx = e->ctx;
     mrc_tokenizer_free(e->own_tok);
     mrc_model_free(e->own_model);
-    mrc_model_free(e->own_query);
     if (e->skip) ctx->host.free(ctx->host.user, e->skip);
     ctx->host.free(ctx->host.user, e);
 }
@@ -36220,10 +36328,28 @@ static mrc_status mrc__cross_step(mrc__contrast *c) {
     return s;
 }
 
+// The teacher's scores of all lists.
+static mrc_status mrc__contrast_teach(mrc__contrast *c) {
+    const mrc_allocator *host = &c->ctx->host;
+    const mrc_passage **texts = host->alloc(host->user, 2 * (c->n_lists + 1) * sizeof *texts);
+    if (!texts) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            texts[k] = &c->queries[i];
+            texts[c->n_lists + k] = &c->passages[c->list[k]];
+        }
+    }
+    mrc_status s = mrc_encoder_score_pairs(c->desc->teacher, texts, texts + c->n_lists, c->n_lists,
+                                           c->teacher);
+    host->free(host->user, texts);
+    return s;
+}
+
 static mrc_status mrc__contrast_run(mrc__contrast *c) {
     const mrc_contrastive_desc *d = c->desc;
     MRC__TRY(mrc__contrast_collect(c));
     int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    if (teacher && d->teacher) MRC__TRY(mrc__contrast_teach(c));
     for (size_t k = 0; teacher && k < c->n_lists; k++) {
         if (!isnan(c->teacher[k])) continue;
         return mrc__fail(c->ctx, MRC_ERR_ARG, "step: a question has no teacher's scores of all its "
@@ -36251,6 +36377,7 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
         return "a cross-encoder has no in-batch loss (expected bce, listwise, margin_mse or kl)";
     }
     if (!score && d->loss == MRC_CONTRASTIVE_BCE) return "bce is of cross-encoders";
+    if (d->teacher && d->teacher->ctx != e->ctx) return "the teacher has another context";
     if (e->config.head == MRC_HEAD_TOKENS && d->loss == MRC_CONTRASTIVE_SYMMETRIC) {
         return "the symmetric loss is of bi-encoders";
     }
