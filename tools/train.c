@@ -292,7 +292,7 @@ static void save_best(run *r) {
     if (status == MRC_OK) status = mrc_dir_sync(r->ctx, fresh);
     if (status != MRC_OK) mrc_dir_remove(r->ctx, fresh);    // the first error is the one to report
     tool_check(r->ctx, status);
-    if (mrc_file_exists(best)) move(best, old);
+    if (mrc_path_kind(best)) move(best, old);
     move(fresh, best);
     tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a->output_dir));
     tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
@@ -467,8 +467,8 @@ static int eval_due(const run *r) {
 // The learning rate of the step to come.
 static double rate_of(const run *r) {
     mrc_schedule_config c = mrc_schedule_config_default((mrc_schedule)r->a->schedule);
-    c.warmup_steps = r->warmup_steps;
-    c.total_steps = r->total_steps;
+    c.num_warmup_steps = r->warmup_steps;
+    c.num_training_steps = r->total_steps;
     if (r->a->lr_num_cycles > 0) c.num_cycles = r->a->lr_num_cycles;
     c.power = r->a->lr_power;
     c.lr_end = r->a->lr_end;
