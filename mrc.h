@@ -34740,8 +34740,8 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
     out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
     if (s == MRC_OK && pooling && out->head != MRC_HEAD_POOL) {
-        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one vector "
-                      "(found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one "
+                      "vector (found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
                       ? "a vector a token" : "a cross-encoder");
     }
     if (s == MRC_OK) {
