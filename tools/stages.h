@@ -62,7 +62,7 @@ TOOL_DEF mrc_status stages_encoder(mrc_ctx *ctx, const char *index, int tokens, 
     mrc_json *root;
     *out = NULL;
     mrc_status status = stages_path(ctx, file, index, "encoders.json");
-    if (status != MRC_OK || mrc_file_exists(file) != 1) return status;
+    if (status != MRC_OK || mrc_path_kind(file) != MRC_PATH_FILE) return status;
     status = mrc_json_load(ctx, &root, file);
     if (status != MRC_OK) return status;
     const mrc_json *entry = mrc_json_get(root, tokens ? "tokens" : "vectors");
@@ -80,7 +80,7 @@ TOOL_DEF mrc_status stages_encoder(mrc_ctx *ctx, const char *index, int tokens, 
 TOOL_DEF int stages_has(const char *index, const char *name) {
     char file[4096];
     return (size_t)snprintf(file, sizeof file, "%s/%s", index, name) < sizeof file
-        && mrc_file_exists(file) == 1;
+        && mrc_path_kind(file) == MRC_PATH_FILE;
 }
 
 //==============================================================================
