@@ -420,6 +420,29 @@ TOOL_DEF void engine_check_name(const char *name) {
               "of \\/*?\"<>| ,#:%%, not beginning with - _ + .)", name);
 }
 
+// All addresses that answer must be of one cluster, whose uuid this is.
+TOOL_DEF mrc_status engine_is_one(engine *e, const char *uuid) {
+    const size_t first = e->at % e->n_urls;
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < e->n_urls && *uuid && status == MRC_OK; i++) {
+        mrc_json *root = NULL;
+        long http = 0;
+        e->at = i;
+        if (i != first) status = engine_once(e, "GET", "/", NULL, 0, &http);
+        if (status != MRC_OK || http != 200) continue;
+        status = engine_json(e, &root);
+        const char *other = status == MRC_OK ? engine_text(root, "cluster_uuid") : "";
+        if (*other && strcmp(other, uuid)) {
+            status = engine_fail(e, MRC_ERR_FORMAT, "%s: is another cluster than %s (found "
+                                 "cluster_uuid %.40s, expected %.40s)", e->urls[i], e->urls[first],
+                                 other, uuid);
+        }
+        mrc_json_free(root);
+    }
+    e->at = first;
+    return status;
+}
+
 // The cluster is what --engine says, of a version that is known.
 TOOL_DEF mrc_status engine_hello(engine *e) {
     mrc_json *root;
@@ -438,6 +461,8 @@ TOOL_DEF mrc_status engine_hello(engine *e) {
     } else if (open ? e->major < 1 || e->major > 3 : e->major < 7 || e->major > 9) {
         status = engine_fail(e, MRC_ERR_FORMAT, "%s: version %.20s (expected %s)", e->urls[0],
                              number, open ? "1 to 3" : "7 to 9");
+    } else {
+        status = engine_is_one(e, engine_text(root, "cluster_uuid"));
     }
     mrc_json_free(root);
     return status;

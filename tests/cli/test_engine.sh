@@ -4,11 +4,15 @@
 # credential is in any.  Where it behaves the rankings are those of a folder, by words, by vectors,
 # fused and reranked; tests/peers/engine_node.py holds those of a real node.  Run from the
 # repository root after ./build.sh.
+#
+# MRC_ENGINE is a folder with another build of the programs, as one with a sanitizer; MRC_UNDER is a
+# command that index, search and ask run under, as `valgrind -q --error-exitcode=99`.
 . "$(dirname "$0")/../lib.sh"
 begin
+bin=${MRC_ENGINE:-build} under=${MRC_UNDER:-}
 printf '1\ta b\n2\tb c\n3\tc d\n' >"$dir/p.tsv"
 printf '{"id": "q", "question": "a"}\n' >"$dir/q.jsonl"
-if build/index --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
+if "$bin/index" --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
     2>&1 | grep -q 'no libcurl'; then
     skip "this build has no libcurl: a search cluster in place of an index"
     end
@@ -17,7 +21,8 @@ $CC -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c -lm || exit 3
 
 # start MODE: the server, its address in $url.
 start() {
-    [ -z "$running" ] || kill "$running"
+    # shellcheck disable=SC2086
+    [ -z "$running" ] || kill $running
     rm -f "$dir/port"
     "$dir/server" "$dir/port" "$1" &
     running=$!
@@ -29,7 +34,8 @@ start() {
 engine() {
     code=$1 text=$2 program=$3
     shift 3
-    gives "$code" "$text" "build/$program" "$@" --engine elasticsearch
+    # shellcheck disable=SC2086
+    gives "$code" "$text" $under "$bin/$program" "$@" --engine elasticsearch
     cat "$dir/out" "$dir/err" >>"$dir/all"
 }
 index() {
@@ -68,6 +74,14 @@ MRC_SEARCH_AUTH='Basic me:secret7' && export MRC_SEARCH_AUTH
 index 0 '3 passages in k-' --url "$url"
 unset MRC_SEARCH_AUTH
 search 0 'q Q0 a 1 1.5 mrc' --url "$url"
+search 0 'q Q0 a 1 1.5 mrc' --url "http://127.0.0.1:1,$url"     # the first is away
+start uuid
+search 0 'q Q0 a 1 1.5 mrc' --url "$url,$url"
+first=$running running= one=$url
+start uuid
+search 3 "is another cluster than $one (found cluster_uuid u" --url "$one,$url"
+running="$first $running"
+start good
 search 2 'gives 10000 at most' --url "$url" --top_k 20000
 for row in "401 5 refuses the credentials" "429 5 is overloaded" "html 3 is this a search cluster" \
     "redirect 3 status 302" "opensearch 3 found opensearch" "old 3 version 6.8.0" \
@@ -99,7 +113,7 @@ build/train --config_name data/config.json --tokenizer_name data --train_file da
     --output_dir "$dir/model" --head linear --max_steps 1 --max_train_samples 8 >/dev/null 2>&1 \
     || bad "no model to ask"
 printf '{"id": "a", "title": "T", "text": "Anna lives in Oslo."}\n' >"$dir/a.jsonl"
-build/index --passages "$dir/a.jsonl" --analyzer whitespace --output "$dir/local" 2>/dev/null \
+"$bin/index" --passages "$dir/a.jsonl" --analyzer whitespace --output "$dir/local" 2>/dev/null \
     || bad "no local index"
 read_answers() {                        # but for what the index's scores go into
     sed 's/"score": [^,]*, //g; s/"confidence": [^,]*, //g; s/, "retrieval_score": [^,}]*//g'
@@ -114,7 +128,7 @@ asks() {
 asks 0 '"passage": "a", "title": "T"' --index k --url "$url"
 read_answers <"$dir/out" >"$dir/theirs"
 grep -q '"retrieval_score": 1.5' "$dir/out" && ok || bad "ask: its score: $(cat "$dir/out")"
-build/ask --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
+"$bin/ask" --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
     --index "$dir/local" 2>/dev/null | read_answers >"$dir/ours"
 cmp -s "$dir/ours" "$dir/theirs" && ok || bad "ask: other answers: $(cat "$dir/ours" "$dir/theirs")"
 asks 2 'of which index' --url "$url" --context README.md
@@ -139,13 +153,13 @@ sed -n '1~8p' data/validation.jsonl | head -n 40 | awk '{ sub(/"id": *"[^"]*"/, 
     >"$dir/many.jsonl"
 words="--passages $dir/many.jsonl --unique --analyzer korean"
 # shellcheck disable=SC2086
-build/index $words --output "$dir/folder" --model_name_or_path "$dir/biencoder" 2>/dev/null \
+"$bin/index" $words --output "$dir/folder" --model_name_or_path "$dir/biencoder" 2>/dev/null \
     || bad "no folder"
 # ranks NAME ARGUMENTS..: queries and passages of search's run, in order, in $dir/NAME.
 ranks() {
     name=$1
     shift
-    run build/search --queries "$dir/many.jsonl" --top_k 5 "$@"
+    run "$bin/search" --queries "$dir/many.jsonl" --top_k 5 "$@"
     cat "$dir/err" >>"$dir/all"
     [ $code = 0 ] && ok || { bad "search $*"; shows; }
     cut -d' ' -f1,3,4 "$dir/out" >"$dir/$name"
@@ -172,7 +186,7 @@ for mode in es7 es8 os2; do
     [ $mode != os2 ] || engine=opensearch
     [ $mode != es7 ] || graph=
     # shellcheck disable=SC2086
-    gives 0 ' passages in k-' build/index $words --output k --engine $engine --url "$url" $graph \
+    gives 0 ' passages in k-' "$bin/index" $words --output k --engine $engine --url "$url" $graph \
         --model_name_or_path "$dir/biencoder"
     alike --retriever dense
     alike --retriever hybrid
@@ -185,12 +199,12 @@ for mode in es7 es8 os2; do
         same "$dir/folder.run" "$dir/cluster.run"
         # What is there is not sent again, and another model is another index.
         # shellcheck disable=SC2086
-        gives 0 ', 0 sent in' build/index $words --output k --engine $engine --url "$url" --resume \
+        gives 0 ', 0 sent in' "$bin/index" $words --output k --engine $engine --url "$url" --resume \
             --model_name_or_path "$dir/biencoder"
-        gives 3 'is not the model that made' build/search --queries "$dir/q.jsonl" --index k \
+        gives 3 'is not the model that made' "$bin/search" --queries "$dir/q.jsonl" --index k \
             --engine $engine --url "$url" --retriever dense --retrieval_model "$dir/cross"
         # shellcheck disable=SC2086
-        gives 3 '--graph: this version has none' build/index $words --output k --engine $engine \
+        gives 3 '--graph: this version has none' "$bin/index" $words --output k --engine $engine \
             --url "$url" --graph --model_name_or_path "$dir/biencoder"
     fi
 done
@@ -204,7 +218,7 @@ engine 0 '3 passages in k-' index --passages "$dir/p.tsv" --analyzer nori --outp
 start no_nori
 engine 3 'expected the plug-in analysis-nori there, or --analyzer korean or cjk' index \
     --passages "$dir/p.tsv" --analyzer nori --output k --url "$url"
-gives 2 "nori is a cluster's own" build/index --passages "$dir/p.tsv" --analyzer nori --output "$dir/n"
+gives 2 "nori is a cluster's own" "$bin/index" --passages "$dir/p.tsv" --analyzer nori --output "$dir/n"
 
 #---------------------------------------------------------------------------------------------------
 # serve: answers are ask's, and a cluster that is away does not end it
@@ -219,26 +233,26 @@ health() {
     "$dir/client" --port "$port" --get /healthz >"$dir/posted" 2>&1
     grep -qF -e "$1" "$dir/posted"
 }
-if [ ! -x build/serve ]; then
+if [ ! -x "$bin/serve" ]; then
     skip "no libmicrohttpd: serve over a cluster"
 else
     # shellcheck disable=SC2086
     $CC -std=c11 -O0 tests/support/serve_client.c build/mrc.o -o "$dir/client" -lm -lpthread || exit 3
     start es7
     # shellcheck disable=SC2086
-    build/index $words --output k --engine elasticsearch --url "$url" --model_name_or_path \
+    "$bin/index" $words --output k --engine elasticsearch --url "$url" --model_name_or_path \
         "$dir/biencoder" 2>/dev/null || bad "no index"
     cluster=$running
     head -n 8 "$dir/many.jsonl" | sed 's/.*"question": *"\([^"\\]*\)".*/\1/' >"$dir/lines"
     for flags in "" "--retriever hybrid --reranker $dir/cross"; do
         # shellcheck disable=SC2086
-        serves build/serve --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 3 \
+        serves "$bin/serve" --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 3 \
             --url "$url" --retry_seconds 0 --retrieval_weight 0 $flags && ok || bad "serve: $(cat "$dir/err")"
         running="$cluster $server"
         for from in "--index $dir/folder --method elasticsearch" "--index k --engine elasticsearch --url $url"; do
             # shellcheck disable=SC2086
             mv "$dir/told" "$dir/ours" 2>/dev/null
-            build/ask --model_name_or_path "$dir/model" --json --n_answers 5 --top_k 3 \
+            "$bin/ask" --model_name_or_path "$dir/model" --json --n_answers 5 --top_k 3 \
                 --retrieval_weight 0 $from $flags <"$dir/lines" >"$dir/told" 2>>"$dir/all"
         done
         for file in ours told; do       # but for what the stages say
@@ -271,7 +285,7 @@ else
         running=
         start "${row%% *}"
         cluster=$running row=${row#* }
-        serves build/serve --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 1 \
+        serves "$bin/serve" --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 1 \
             --url "$url" --retry_seconds 0 --auth_file "$dir/auth" || bad "serve: $(cat "$dir/err")"
         running="$server $cluster"
         posts "${row%% *}" "${row#* }" '{"question": "Where?"}'
@@ -283,8 +297,8 @@ else
     [ -z "${running#* }" ] || kill "${running#* }"
     running=
     running=
-    fails 2 'of which index' build/serve --model_name_or_path "$dir/model" --engine elasticsearch --url x
-    fails 5 '127.0.0.1:1: ' build/serve --model_name_or_path "$dir/model" --engine elasticsearch --index k \
+    fails 2 'of which index' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --url x
+    fails 5 '127.0.0.1:1: ' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --index k \
         --url http://127.0.0.1:1 --retry_seconds 0 --port 0
 fi
 

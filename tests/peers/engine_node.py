@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -306,6 +307,7 @@ def queue(node):
     check(found == docs == len(contexts), "%d passages are there, none twice (%s)" % (found, said.strip()[-80:]))
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))     # the node is stopped all the same
 with tempfile.TemporaryDirectory() as folder:
     passages, queries = folder + "/passages.jsonl", folder + "/queries.jsonl"
     rows = lines(validation)

@@ -17,7 +17,7 @@
 
 static char request[1 << 22], answer[1 << 22];
 static const char *mode;
-static int accepted, bulks;
+static int accepted, bulks, port;
 
 static int is(const char *name) { return !strcmp(mode, name); }
 
@@ -306,6 +306,11 @@ static int handle(const char *path) {
     if (strstr(path, "_bulk")) return bulk();
     if (strstr(path, "_msearch")) return is("500") ? 500 : search();
     if (strstr(path, "_search") && is_small()) return answer_numbers();
+    if (!strncmp(path, "/ ", 2) && is("uuid")) {
+        snprintf(answer, sizeof answer, "{\"cluster_uuid\": \"u%d\", \"version\": {\"number\": "
+                 "\"7.0.0\"}}", port);
+        return 200;
+    }
     if (!strncmp(path, "/ ", 2)) {
         add(is("opensearch") ? "{\"version\": {\"distribution\": \"opensearch\", \"number\": "
                                "\"2.1.0\"}}"
@@ -379,7 +384,8 @@ int main(int argc, char **argv) {
     if (bind(s, (struct sockaddr *)&at, sizeof at) || listen(s, 16)
         || getsockname(s, (struct sockaddr *)&at, &bytes)) return 3;
     FILE *f = fopen(argv[1], "w");
-    if (!f || fprintf(f, "%d\n", ntohs(at.sin_port)) < 0 || fclose(f)) return 4;
+    port = ntohs(at.sin_port);
+    if (!f || fprintf(f, "%d\n", port) < 0 || fclose(f)) return 4;
     for (;;) {
         int fd = accept(s, NULL, NULL);
         if (fd < 0) continue;
