@@ -227,9 +227,9 @@ TOOL_DEF void engine_present(engine_load *l) {
     tool_note("%s: %zu of %zu passages are there", l->index, all, l->n);
 }
 
-// The block's passage at `place` as two lines of _bulk.  `create`: one that is there already, as its
-// answer was lost, stays as it is (409).  What replaced it would leave a deleted document, and those
-// count in the statistics that rank.
+// The block's passage at `place` as two lines of _bulk.  `create`: one that is there already, for
+// its answer was lost, stays as it is (409).  What replaced it would leave a deleted document, and
+// those count in the statistics that rank.
 TOOL_DEF void engine_add(engine_load *l, size_t place) {
     const size_t i = l->block[place], width = l->rows.width;
     const mrc_passage *x = mrc_passages_at(l->passages, i);
