@@ -1479,6 +1479,7 @@ typedef struct mrc_batch {
     mrc_tensor *cu_seqlens;         // (B + 1) i32, and so the rest
     mrc_tensor *sequence_index;     // (B): the sequence's index within the optimizer step
     mrc_tensor *real_len;           // (B)
+    mrc_tensor *cu_real;            // (2 B + 1), or NULL: a sequence's tokens and its pads apart
     mrc_tensor *loss_begin, *loss_end;  // (B): the rows of a sequence that the loss looks at
     mrc_tensor *targets;            // (2, B): start and end positions; outside: not counted
     mrc_tensor *input_ids, *token_type_ids, *position_ids;      // (N); NULL: none were given
@@ -17191,6 +17192,7 @@ struct mrc_tokenizer {
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
     uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
     double           *scores;       // by id: Unigram
+    uint32_t         *seconds;      // Unigram: by the first two code points, their node in words
     double            unk_score;
     int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
     uint32_t         *byte_ranks;   // in its loop: merges of two bytes, by first << 8 | second
@@ -17225,8 +17227,8 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->atoms, tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
-                             tok->wholes_seen };
+                             tok->atoms, tok->token_at, tok->scores, tok->seconds, tok->byte_ranks,
+                             tok->wholes, tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -18429,8 +18431,8 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
 // their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
 // by name.  The leftmost match is found, and of those the one that a backtracking engine finds
-// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a
-// character costs at most as many steps as the program has instructions, whatever the text is.
+// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a match
+// costs at most as many steps for each character that it looks at as the program has instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19159,13 +19161,15 @@ static void mrc__pre_metaspace(mrc__tok_run *r, const mrc__tok_step *s) {
                   && (s->right == MRC__SCHEME_ALWAYS
                       || (s->right == MRC__SCHEME_FIRST && c->begin == 0));
         if (before) *to++ = (mrc__tok_char){ mark, c->begin, c->end };
-        for (size_t k = 0; k < n; k++) {
+        r->spare.n = begin + (size_t)before;
+        for (size_t k = 0; k < n; k++, r->spare.n++) {
             to[k] = c[k];
             if (c[k].cp == ' ') to[k].cp = mark;
+            if (!s->left || to[k].cp != mark || r->spare.n == begin) continue;
+            mrc__part_add(r, begin, r->spare.n);
+            begin = r->spare.n;
         }
-        r->spare.n = begin + (size_t)before + n;
-        if (s->left) mrc__split_part(r, s, r->spare.at, begin, r->spare.n, MRC__SPLIT_NEXT);
-        else mrc__part_add(r, begin, r->spare.n);
+        mrc__part_add(r, begin, r->spare.n);
     }
     mrc__tok_swap(r);
     mrc__parts_swap(r);
@@ -19179,7 +19183,6 @@ static mrc_status mrc__pre_metaspace_read(mrc__tok_source *src, mrc_tokenizer *t
     MRC__TRY(mrc__tok_string(src, j, "prepend_scheme", &scheme));
     MRC__TRY(mrc__tok_bool(src, j, "split", &split));
     MRC__TRY(mrc__tok_bool(src, j, "add_prefix_space", &prefix));
-    s->match = mrc__match_literal;
     s->left = split != 0;
     s->right = -1;
     for (int i = 0; i < 3; i++) {
@@ -20213,6 +20216,19 @@ static void mrc__unigram_unknown(mrc__tok_run *r, const mrc__tok_char *c, size_t
     }
 }
 
+// The node of two code points, from the first one's.  Those of ASCII, and behind the mark of a word,
+// are in a table: most pieces that a text's characters begin end here.
+#define MRC__UNIGRAM_FIRSTS 129u
+static inline uint32_t mrc__unigram_first(uint32_t cp) {
+    return cp < 128 ? cp : cp == 0x2581 ? 128 : MRC__UNIGRAM_FIRSTS;
+}
+static inline uint32_t mrc__unigram_second(const mrc_tokenizer *tok, uint32_t node, uint32_t first,
+                                           uint32_t cp) {
+    const uint32_t row = mrc__unigram_first(first);
+    return cp < 128 && row < MRC__UNIGRAM_FIRSTS ? tok->seconds[row * 128 + cp]
+                                                 : mrc__tok_child(&tok->words, node, cp);
+}
+
 // best[b]: the best path to the end of code point b - 1; begin -1: none yet.
 static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
@@ -20223,7 +20239,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            node = b == a ? mrc__tok_root(tok, c[b].cp)
+                 : b == a + 1 ? mrc__unigram_second(tok, node, c[a].cp, c[b].cp)
+                 : mrc__tok_child(t, node, c[b].cp);
             if (node == MRC__TOK_NONE) break;
             int32_t id = t->nodes[node].value;
             if (id < 0) continue;
@@ -20242,7 +20260,8 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
 // Most words of a text are such, and a path costs as many walks as the part has code points.
 static int32_t mrc__unigram_whole(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n) {
     uint32_t node = mrc__tok_root(tok, c->cp);
-    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+    if (n > 1 && node != MRC__TOK_NONE) node = mrc__unigram_second(tok, node, c[0].cp, c[1].cp);
+    for (size_t i = 2; i < n && node != MRC__TOK_NONE; i++) {
         node = mrc__tok_child(&tok->words, node, c[i].cp);
     }
     int32_t id = mrc__tok_value(&tok->words, node);
@@ -20326,13 +20345,15 @@ static mrc_status mrc__unigram_read(mrc__tok_source *src, mrc_tokenizer *tok,
     tok->unk = (int32_t)unk_id;
     return MRC_OK;
 }
-// Which tokens mrc__unigram_whole() may give: those that their own text becomes.
+// Which tokens mrc__unigram_whole() may give: those that their own text becomes.  Only words are
+// asked, which begin with the mark: asking costs time at load.
 static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *tok) {
     mrc__tok_run r = { .host = &tok->host, .tok = tok };
     for (size_t id = 0; id < tok->n_vocabulary && !r.failed; id++) {
         const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
         const unsigned char *end = s + strlen((const char *)s);
-        if (s == end || !mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
+        if (strncmp((const char *)s, "\xe2\x96\x81", 3) != 0) continue;      // no word
+        if (!mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
         for (r.n = r.text.n = 0; s < end; r.text.n++) {
             s += mrc__tok_decode(s, end, &r.text.at[r.text.n].cp);
         }
@@ -20343,7 +20364,20 @@ static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *
     return r.failed ? mrc__tok_no_memory(src) : MRC_OK;
 }
 static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__tok_trie *t = &tok->words;
+    const size_t n_seconds = MRC__UNIGRAM_FIRSTS * 128;
     double least = tok->scores[0];
+    tok->seconds = tok->host.alloc(tok->host.user, n_seconds * sizeof *tok->seconds);
+    if (!tok->seconds) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < n_seconds; i++) tok->seconds[i] = MRC__TOK_NONE;
+    for (size_t i = 1; i < t->n_nodes; i++) {       // a key is (parent << 21 | code point) + 1
+        const uint64_t edge = t->nodes[i].key - 1, parent = edge >> 21;
+        const uint64_t first = parent ? t->nodes[parent].key - 1 : UINT64_MAX;
+        const uint32_t row = first < MRC__UNI_POINTS ? mrc__unigram_first((uint32_t)first)
+                                                     : MRC__UNIGRAM_FIRSTS;
+        if (row < MRC__UNIGRAM_FIRSTS && (edge & 0x1FFFFF) < 128)
+            tok->seconds[row * 128 + (edge & 0x1FFFFF)] = (uint32_t)i;
+    }
     for (size_t i = 1; i < tok->n_vocabulary; i++) {
         if (tok->scores[i] < least) least = tok->scores[i];
     }
@@ -20406,6 +20440,16 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     return id;
 }
 
+// Where the next code point stands that begins an added token of pass 1; n: nowhere.
+static size_t mrc__tok_normalized_skip(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n,
+                                       size_t at) {
+    const int byte = tok->added_byte[1];
+    if (byte < 0) return n;
+    if (byte < 0x80) while (at < n && c[at].cp != (uint32_t)byte) at++;
+    else while (at < n && !(tok->added_first[mrc__tok_first_byte(c[at].cp)] & 2)) at++;
+    return at;
+}
+
 // Code points of r->whole as a text of their own.
 static void mrc__tok_take_part(mrc__tok_run *r, size_t begin, size_t end) {
     if (begin == end || !mrc__tok_chars_room(r, &r->text, end - begin)) return;
@@ -20420,8 +20464,10 @@ static void mrc__tok_normalized(mrc__tok_run *r) {
     const uint8_t *k = tok->kinds;
     size_t at = 0, last = 0, length = 0, n = r->text.n;
     int32_t id = -1;
-    if (tok->added_byte[1] < 0) at = n;         // there are none
-    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) at++;
+    at = mrc__tok_normalized_skip(tok, r->text.at, n, 0);
+    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) {
+        at = mrc__tok_normalized_skip(tok, r->text.at, n, at + 1);
+    }
     if (at == n) {
         mrc__tok_text_end(r);
         return;
@@ -27367,12 +27413,18 @@ static mrc_tensor *mrc__relative_table(mrc_ctx *ctx, const mrc_model *m, const m
     return n;
 }
 
-// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings.
+// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings, with
+// zeros beyond a sequence's tokens: pads are no part of it.
 static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *x, mrc_tensor *y,
                                      const mrc_batch *batch, const mrc_forward_config *config) {
     const mrc_model_config *c = &m->config;
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, batch);
+    mrc_batch apart = *batch;
+    if (batch->cu_real) {
+        apart.cu_seqlens = batch->cu_real;
+        apart.n_sequences *= 2;
+    }
+    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, &apart);
     mrc_tensor *v = mrc_linear(ctx, u, w->conv.weight, w->conv.bias, MRC_ACT_NONE);
     mrc_drop(ctx, u);
     mrc_tensor *d = mrc_dropout(ctx, v, config->dropout ? c->hidden_dropout_prob : 0,
@@ -27456,14 +27508,14 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     MRC__ARG(ctx, !m || !out || !features);
     MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
-    // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
-    if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
+    // cu_seqlens, cu_real, index, real, begin, end, start and end positions; ids, types, positions
+    if (!mrc__mul(9 * n + 2 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "batch: %zu sequences of %zu rows", n, rows);
     }
     int32_t *block = ctx->host.alloc(ctx->host.user, bytes), *a = block, *array[6];
     if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "batch: no %zu bytes", bytes);
-    int32_t *cu = a;
-    a += n + 1;
+    int32_t *cu = a, *apart = cu + n + 1;
+    a = apart + 2 * n + 1;
     for (int k = 0; k < 6; k++, a += n) array[k] = a;
     int32_t *ids = a, *types = ids + rows, *positions = types + rows;
     cu[0] = 0;
@@ -27471,8 +27523,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = features[i];
         mrc__batch_rows(&m->config, f, ids + total, types + total, positions + total);
+        apart[2 * i] = cu[i];
+        apart[2 * i + 1] = cu[i] + f->real_len;
         total += (size_t)f->length;
-        cu[i + 1] = (int32_t)total;
+        cu[i + 1] = apart[2 * i + 2] = (int32_t)total;
         array[0][i] = (int32_t)(first_index + i);
         array[1][i] = f->real_len;
         array[2][i] = f->loss_begin;
@@ -27485,6 +27539,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
         .loss_begin = array[2], .loss_end = array[3], .start_positions = array[4],
         .end_positions = array[5], .input_ids = ids, .token_type_ids = types,
         .position_ids = positions });
+    if (s == MRC_OK && m->weights->conv.weight) {
+        out->cu_real = mrc__batch_array(ctx, 2 * n + 1, apart, 0, 0);
+        if (!out->cu_real) s = ctx->status;
+    }
     ctx->host.free(ctx->host.user, block);
     return s;
 }
