@@ -6377,9 +6377,9 @@ static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
 // storages behind them.  Every size is held against the file before it is used.
 //==============================================================================
 typedef struct mrc__pt_frame {
-    mrc__pt_value value;
+    mrc__pt_value value, key;       // a container, and the key of its item that is looked at
     mrc__pt_node *node;
-    size_t        index, name_bytes;
+    size_t        index;
 } mrc__pt_frame;
 typedef struct mrc__pt_walk {
     mrc__pt_frame frames[MRC__PT_NESTING + 1];
@@ -6408,13 +6408,28 @@ static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st
                                                                          : mrc__st_memory(st);
 }
 
+// Only a tensor's name is made: a small file may have millions of values that are none.
+static mrc_status mrc__pt_name(mrc__pt *pt, mrc__pt_walk *w) {
+    w->name.bytes = 0;
+    for (size_t i = 0; i < w->depth; i++) {
+        mrc__pt_value key = w->frames[i].key;
+        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
+        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
+        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
+    }
+    return w->name.failed ? mrc__st_memory(pt->st) : MRC_OK;
+}
+
 static mrc_status mrc__pt_visit(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value v) {
     if (++w->visits > MRC__PT_VISITS) return mrc__pt_fail(pt, "more than 10^7 values");
     if (w->depth > MRC__PT_NESTING) return mrc__pt_fail(pt, "nested deeper than 8");
-    if (v.kind == MRC__PT_TENSOR) return mrc__pt_found(pt, &w->name, v.u.tensor);
+    if (v.kind == MRC__PT_TENSOR) {
+        MRC__TRY(mrc__pt_name(pt, w));
+        return mrc__pt_found(pt, &w->name, v.u.tensor);
+    }
     if (v.kind != MRC__PT_DICT && v.kind != MRC__PT_LIST && v.kind != MRC__PT_TUPLE) return MRC_OK;
     mrc__pt_frame *f = &w->frames[w->depth++];
-    *f = (mrc__pt_frame){ .value = v, .name_bytes = w->name.bytes };
+    *f = (mrc__pt_frame){ .value = v };
     if (v.kind != MRC__PT_TUPLE) f->node = v.u.container->first;
     return MRC_OK;
 }
@@ -6424,24 +6439,20 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
     MRC__TRY(mrc__pt_visit(pt, w, root));
     while (w->depth > 0) {
         mrc__pt_frame *f = &w->frames[w->depth - 1];
-        mrc__pt_value v, key = { .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
-        w->name.bytes = f->name_bytes;
+        mrc__pt_value v;
         if (f->value.kind == MRC__PT_TUPLE ? f->index == f->value.u.tuple->n : !f->node) {
             w->depth--;
             continue;
         }
+        f->key = (mrc__pt_value){ .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
         if (f->value.kind == MRC__PT_TUPLE) {
             v = f->value.u.tuple->items[f->index];
         } else {
             v = f->node->value;
-            if (f->value.kind == MRC__PT_DICT) key = f->node->key;
+            if (f->value.kind == MRC__PT_DICT) f->key = f->node->key;
             f->node = f->node->next;
         }
         f->index++;
-        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
-        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
-        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
-        if (w->name.failed) return mrc__st_memory(pt->st);
         MRC__TRY(mrc__pt_visit(pt, w, v));
     }
     return MRC_OK;
@@ -18232,6 +18243,18 @@ static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsign
     return NULL;
 }
 
+// Whether keys may begin with s, or be the beginning of it: 64 code points share all bytes but one.
+static int mrc__charsmap_has(const mrc__tok_charsmap *map, const unsigned char *s, size_t bytes) {
+    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
+    for (size_t i = 0; i < bytes; i++) {
+        at ^= s[i];
+        if (at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return 0;
+        if (map->units[at] >> 8 & 1) return 1;
+        at ^= (size_t)(map->units[at] >> 10) << ((map->units[at] & 0x200) >> 6);
+    }
+    return 1;
+}
+
 // `old` code points become the text.
 static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
     size_t bytes = strlen(text), n = 0, first = r->n_changes;
@@ -18378,12 +18401,16 @@ static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mr
     block[bytes - 4] = 0;
     s->map = (mrc__tok_charsmap){ units, block + size, size / 4, bytes - 4 - size + 1 };
     uint8_t *k = tok->clusters;
+    int alive = 1;
     for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
         unsigned char key[4];
         if (cp == 0xD800) cp = 0xE000;
         if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
+        if (!alive && cp % 64) continue;
         size_t n = mrc_utf8_encode(cp, (char *)key);
-        if (mrc__charsmap_find(&s->map, key, n)) k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
+        alive = cp < 0x80 || mrc__charsmap_has(&s->map, key, n - 1);
+        if (!alive || !mrc__charsmap_find(&s->map, key, n)) continue;
+        k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
     }
     k['\r'] |= MRC__CLUSTER_LOOK;
     return MRC_OK;
