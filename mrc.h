@@ -20243,8 +20243,8 @@ static void mrc__unigram_unknown(mrc__tok_run *r, const mrc__tok_char *c, size_t
     }
 }
 
-// The node of two code points, from the first one's.  Those of ASCII, and behind the mark of a word,
-// are in a table: most pieces that a text's characters begin end here.
+// The node of two code points, from the first one's.  Those of ASCII, and behind the mark of a
+// word, are in a table: most pieces that a text's characters begin end here.
 #define MRC__UNIGRAM_FIRSTS 129u
 static inline uint32_t mrc__unigram_first(uint32_t cp) {
     return cp < 128 ? cp : cp == 0x2581 ? 128 : MRC__UNIGRAM_FIRSTS;

@@ -1,6 +1,6 @@
 // Goldens of every family of encoders (tests/golden/README.md, families/): logits, loss, every
-// gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone and padded, heads
-// of ours, 16 and 8 bits, memory plans.
+// gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone and padded,
+// heads of ours, 16 and 8 bits, memory plans.
 #include "../support/golden.h"
 #include <unistd.h>
 
