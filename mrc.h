@@ -6952,13 +6952,18 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
+// Bytes of the backend, wherever they are: src is an address of its own.
+static mrc_status mrc__download(mrc_ctx *ctx, void *dst, const void *src, size_t bytes) {
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    mrc_status s = ctx->be->download(ctx->be, dst, src, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
     MRC__ARG(ctx, !t || !dst);
-    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
-    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+    return mrc__download(ctx, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
 }
 
 // Parameters have frame 0: no rewind reaches them.
@@ -16602,7 +16607,7 @@ static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint6
         if (run > bytes - done) run = bytes - done;
         char *to = (char *)dst + done;
         if (all) memcpy(to, all + from, run);
-        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+        else s = mrc__download(ctx, to, (const char *)t->data + from, run);
     }
     if (all) ctx->host.free(ctx->host.user, all);
     return s;
@@ -16613,8 +16618,8 @@ static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, voi
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
-                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+                 : mrc__download(ctx, dst, (const char *)t->data + offset, bytes);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s", t->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
                      t->name);
@@ -27956,7 +27961,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    MRC__ARG(ctx, !m || !path);
+    MRC__ARG(ctx, !m || !path || !ctx->be);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -28097,7 +28102,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
     int sent = 0;
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    MRC__ARG(ctx, !output_dir || !m || !o || !state || !ctx->be);
     if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
     mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
     return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
@@ -28313,12 +28318,12 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
         size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
         for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
             n = bytes - at < piece ? bytes - at : piece;
-            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            s = mrc__download(ctx, host, (const char *)t->data + at, n);
             *crc = mrc_crc32c(*crc, host, n);
         }
     }
     ctx->host.free(ctx->host.user, host);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+    return s;
 }
 
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
@@ -28671,7 +28676,7 @@ static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
         char *own = (char *)s->p->data + s->lo * size;
         void *average = o->ema->list[i]->data;
         if (n == 0) continue;
-        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        mrc_status status = mrc__download(ctx, host, own, n * size);
         if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
         if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
         if (status != MRC_OK) {
@@ -28742,8 +28747,7 @@ static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, vo
         f->o->shards.kind = f->kind;
     }
     const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
-    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
-    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    MRC__TRY(mrc__download(ctx, dst, from + offset, bytes));
     if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
 }
@@ -36273,7 +36277,7 @@ static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
     for (int side = 0; side < 2; side++) {
         const void *g = mrc_grad(c->ctx, t[side]);
         size_t bytes = k[side].rows * k[side].width * sizeof(float);
-        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+        if (g) MRC__TRY(mrc__download(c->ctx, k[side].gradients, g, bytes));
     }
     mrc_ctx_reset(c->ctx);
     return MRC_OK;
