@@ -147,6 +147,7 @@ static void load_weights(run *r, const mrc_model_config *config) {
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path,
                                  .config = r->checkpoint[0] && !r->a->task ? NULL : config,
+                                 .question_path = r->checkpoint[0] ? NULL : r->a->query_model,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
@@ -716,6 +717,7 @@ static void close_run(run *r) {
     mrc_pairs_free(r->pairs);
     mrc_pairs_free(r->eval_pairs);
     mrc_encoder_free(r->encoder);
+    mrc_encoder_free(r->teacher);
     mrc_tokenizer_free(r->tok);
     mrc_optimizer_free(r->optimizer);
     mrc_ctx_free(r->ctx);

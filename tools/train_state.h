@@ -52,7 +52,7 @@ typedef struct run {
     char           checkpoint[TOOL_PATH_BYTES]; // resumed from; "": began at step 0
     uint64_t       saved_step;          // of the newest checkpoint, UINT64_MAX: none
     mrc_pairs     *pairs, *eval_pairs;  // of a --task for retrieval; NULL: a reader
-    mrc_encoder   *encoder;
+    mrc_encoder   *encoder, *teacher;
     mrc_batch_plan plan;                // of `epoch`; batch `at` is next
     uint32_t       epoch;
     size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
@@ -84,7 +84,7 @@ static int is_run_file(const char *name) {
         "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
         ".best.tmp", ".best.old", "modules.json", "config_sentence_transformers.json",
         "sentence_bert_config.json", "artifact.metadata", "1_Pooling", "1_Dense", "2_Dense",
-        "2_Normalize", "3_Normalize", ".eval.tmp" };
+        "2_Normalize", "3_Normalize", "ctx_encoder", "question_encoder", ".eval.tmp" };
     const size_t own = sizeof names / sizeof *names;
     const char *known;
     for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
@@ -350,6 +350,10 @@ static void each_input(run *r, input_fn fn, void *user) {
     fn(r, user, "eval_negatives", r->a->eval_negatives);
     fn(r, user, "config.json", r->a->model_name_or_path
        ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
+    fn(r, user, "query model", r->a->query_model
+       ? tool_path(path, r->a->query_model, "config.json") : NULL);
+    fn(r, user, "teacher model", r->a->teacher_model
+       ? tool_path(path, r->a->teacher_model, "config.json") : NULL);
     for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
         const char *dir = r->tokenizer_dir;
         int is_dir = mrc_path_kind(dir) == MRC_PATH_DIR;
