@@ -93,8 +93,8 @@
 //     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_retrieval  >>impl.cpu_lstm
 //     >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
-//     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
-//     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
+//     >>impl.regex  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
+//     >>impl.tok_steps  >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
@@ -6374,9 +6374,9 @@ static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
 // storages behind them.  Every size is held against the file before it is used.
 //==============================================================================
 typedef struct mrc__pt_frame {
-    mrc__pt_value value;
+    mrc__pt_value value, key;       // a container, and the key of its item that is looked at
     mrc__pt_node *node;
-    size_t        index, name_bytes;
+    size_t        index;
 } mrc__pt_frame;
 typedef struct mrc__pt_walk {
     mrc__pt_frame frames[MRC__PT_NESTING + 1];
@@ -6405,13 +6405,28 @@ static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st
                                                                          : mrc__st_memory(st);
 }
 
+// Only a tensor's name is made: a small file may have millions of values that are none.
+static mrc_status mrc__pt_name(mrc__pt *pt, mrc__pt_walk *w) {
+    w->name.bytes = 0;
+    for (size_t i = 0; i < w->depth; i++) {
+        mrc__pt_value key = w->frames[i].key;
+        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
+        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
+        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
+    }
+    return w->name.failed ? mrc__st_memory(pt->st) : MRC_OK;
+}
+
 static mrc_status mrc__pt_visit(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value v) {
     if (++w->visits > MRC__PT_VISITS) return mrc__pt_fail(pt, "more than 10^7 values");
     if (w->depth > MRC__PT_NESTING) return mrc__pt_fail(pt, "nested deeper than 8");
-    if (v.kind == MRC__PT_TENSOR) return mrc__pt_found(pt, &w->name, v.u.tensor);
+    if (v.kind == MRC__PT_TENSOR) {
+        MRC__TRY(mrc__pt_name(pt, w));
+        return mrc__pt_found(pt, &w->name, v.u.tensor);
+    }
     if (v.kind != MRC__PT_DICT && v.kind != MRC__PT_LIST && v.kind != MRC__PT_TUPLE) return MRC_OK;
     mrc__pt_frame *f = &w->frames[w->depth++];
-    *f = (mrc__pt_frame){ .value = v, .name_bytes = w->name.bytes };
+    *f = (mrc__pt_frame){ .value = v };
     if (v.kind != MRC__PT_TUPLE) f->node = v.u.container->first;
     return MRC_OK;
 }
@@ -6421,24 +6436,20 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
     MRC__TRY(mrc__pt_visit(pt, w, root));
     while (w->depth > 0) {
         mrc__pt_frame *f = &w->frames[w->depth - 1];
-        mrc__pt_value v, key = { .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
-        w->name.bytes = f->name_bytes;
+        mrc__pt_value v;
         if (f->value.kind == MRC__PT_TUPLE ? f->index == f->value.u.tuple->n : !f->node) {
             w->depth--;
             continue;
         }
+        f->key = (mrc__pt_value){ .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
         if (f->value.kind == MRC__PT_TUPLE) {
             v = f->value.u.tuple->items[f->index];
         } else {
             v = f->node->value;
-            if (f->value.kind == MRC__PT_DICT) key = f->node->key;
+            if (f->value.kind == MRC__PT_DICT) f->key = f->node->key;
             f->node = f->node->next;
         }
         f->index++;
-        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
-        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
-        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
-        if (w->name.failed) return mrc__st_memory(pt->st);
         MRC__TRY(mrc__pt_visit(pt, w, v));
     }
     return MRC_OK;
@@ -6958,13 +6969,18 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
+// Bytes of the backend, wherever they are: src is an address of its own.
+static mrc_status mrc__download(mrc_ctx *ctx, void *dst, const void *src, size_t bytes) {
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    mrc_status s = ctx->be->download(ctx->be, dst, src, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
     MRC__ARG(ctx, !t || !dst);
-    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
-    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+    return mrc__download(ctx, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
 }
 
 // Parameters have frame 0: no rewind reaches them.
@@ -16608,7 +16624,7 @@ static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint6
         if (run > bytes - done) run = bytes - done;
         char *to = (char *)dst + done;
         if (all) memcpy(to, all + from, run);
-        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+        else s = mrc__download(ctx, to, (const char *)t->data + from, run);
     }
     if (all) ctx->host.free(ctx->host.user, all);
     return s;
@@ -16619,8 +16635,8 @@ static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, voi
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
-                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+                 : mrc__download(ctx, dst, (const char *)t->data + offset, bytes);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s", t->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
                      t->name);
@@ -16918,6 +16934,8 @@ typedef struct mrc__unicode {
     const uint16_t       *compatible_parts;
     size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs, n_kinds, n_apart;
     size_t                n_compatible, n_compatible_runs;
+    const uint16_t       *categories;               // impl.regex: runs, 32 length + atom
+    size_t                n_categories;
 } mrc__unicode;
 static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
@@ -17104,6 +17122,7 @@ typedef struct mrc__tok_char { uint32_t cp; int32_t begin, end; } mrc__tok_char;
 typedef struct mrc__tok_source mrc__tok_source;
 typedef struct mrc__tok_run mrc__tok_run;
 typedef struct mrc__tok_step mrc__tok_step;
+typedef struct mrc__tok_regex mrc__tok_regex;
 
 // A model.  read: the object "model" of tokenizer.json, with room for n_added more ids.  finish:
 // when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
@@ -17142,6 +17161,7 @@ struct mrc__tok_step {
     uint32_t         *text, *pattern;       // code points; owned
     size_t            n_text, n_pattern;
     mrc__tok_charsmap map;          // units: owned, and the texts are in the same block
+    mrc__tok_regex   *regex;        // owned
 };
 #define MRC__TOK_STEPS 32           // of each of the two programs
 typedef struct mrc__tok_program { mrc__tok_step step[MRC__TOK_STEPS]; size_t n; } mrc__tok_program;
@@ -17153,7 +17173,7 @@ enum {
     MRC__TOK_LSTRIP = 1, MRC__TOK_RSTRIP = 2,   // takes white space before it, behind it
     MRC__TOK_SINGLE_WORD = 4,                   // stands between what is no part of a word
     MRC__TOK_NORMALIZED = 8, MRC__TOK_ADDED = 16,
-    MRC__TOK_WHOLE = 32,                        // see impl.bpe
+    MRC__TOK_WHOLE = 32,                        // see impl.bpe, impl.unigram
     MRC__TOK_SPACED = 64, MRC__TOK_ONE_SPACE = 128      // with `trim`: see mrc__tok_mark_spaces
 };
 
@@ -17180,6 +17200,7 @@ struct mrc_tokenizer {
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
     uint8_t          *kinds;        // by code point: MRC__KIND_*
     uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
+    uint8_t          *atoms;        // by code point: what regular expressions ask for; likewise
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
     uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
@@ -17209,6 +17230,7 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
         if (s->text) host->free(host->user, s->text);
         if (s->pattern) host->free(host->user, s->pattern);
         if (s->map.units) host->free(host->user, (void *)(uintptr_t)s->map.units);
+        if (s->regex) host->free(host->user, s->regex);
     }
     p->n = 0;
 }
@@ -17217,7 +17239,7 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
+                             tok->atoms, tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
                              tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
@@ -17835,6 +17857,7 @@ static mrc_status mrc__tok_read_kinds(mrc__tok_source *src, mrc_tokenizer *tok) 
     static const unsigned moved[][2] = { { 1, MRC__KIND_ACCENT }, { 2, MRC__KIND_DIGIT },
                                          { 4, MRC__KIND_WORD } };
     const mrc__unicode *u = &mrc__unicode_tables;
+    if (tok->kinds) return MRC_OK;
     uint8_t *k = tok->kinds = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
     if (!k) return mrc__tok_no_memory(src);
     for (size_t i = 0; i < u->n_gpt2; i++) {        // SPACE, LETTER and NUMBER have the same bits
@@ -18221,6 +18244,18 @@ static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsign
     return NULL;
 }
 
+// Whether keys may begin with s, or be the beginning of it: 64 code points share all bytes but one.
+static int mrc__charsmap_has(const mrc__tok_charsmap *map, const unsigned char *s, size_t bytes) {
+    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
+    for (size_t i = 0; i < bytes; i++) {
+        at ^= s[i];
+        if (at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return 0;
+        if (map->units[at] >> 8 & 1) return 1;
+        at ^= (size_t)(map->units[at] >> 10) << ((map->units[at] & 0x200) >> 6);
+    }
+    return 1;
+}
+
 // `old` code points become the text.
 static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
     size_t bytes = strlen(text), n = 0, first = r->n_changes;
@@ -18367,12 +18402,16 @@ static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mr
     block[bytes - 4] = 0;
     s->map = (mrc__tok_charsmap){ units, block + size, size / 4, bytes - 4 - size + 1 };
     uint8_t *k = tok->clusters;
+    int alive = 1;
     for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
         unsigned char key[4];
         if (cp == 0xD800) cp = 0xE000;
         if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
+        if (!alive && cp % 64) continue;
         size_t n = mrc_utf8_encode(cp, (char *)key);
-        if (mrc__charsmap_find(&s->map, key, n)) k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
+        alive = cp < 0x80 || mrc__charsmap_has(&s->map, key, n - 1);
+        if (!alive || !mrc__charsmap_find(&s->map, key, n)) continue;
+        k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
     }
     k['\r'] |= MRC__CLUSTER_LOOK;
     return MRC_OK;
@@ -18414,14 +18453,464 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 #endif // core pass
 
 //==============================================================================
+// >>impl.regex   the regular expressions of tokenizer.json
+//
+// Accepted is what such files use: | ( ) (?: ) (?i: ), classes with ranges, escapes and the
+// properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
+// their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
+// by name.  The leftmost match is found, and of those the one that a backtracking engine finds
+// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a
+// character costs at most as many steps as the program has instructions, whatever the text is.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// \p{..} as the tables have it: the low four bits of a code point's atom.
+enum { MRC__CATEGORY_OTHER, MRC__CATEGORY_LU, MRC__CATEGORY_LL, MRC__CATEGORY_LT, MRC__CATEGORY_LM,
+       MRC__CATEGORY_LO, MRC__CATEGORY_M, MRC__CATEGORY_ND, MRC__CATEGORY_NL, MRC__CATEGORY_NO,
+       MRC__CATEGORY_P, MRC__CATEGORY_S,
+       MRC__ATOM_WORD = 16, MRC__ATOM_SPACE = 32, MRC__ATOMS = 64 };
+enum { MRC__REGEX_SET, MRC__REGEX_SPLIT, MRC__REGEX_JUMP, MRC__REGEX_AHEAD, MRC__REGEX_NOT_AHEAD,
+       MRC__REGEX_MATCH };
+enum { MRC__REGEX_OPS = 256, MRC__REGEX_SETS = 64, MRC__REGEX_RANGES = 256, MRC__REGEX_DEPTH = 16 };
+
+// SET: a character of this set, then the next instruction.  SPLIT: goes on at a, and with less
+// preference at b; JUMP: at a; both are relative.  AHEAD: the character here is of this set.
+typedef struct mrc__regex_op { uint8_t kind, set; int16_t a, b; } mrc__regex_op;
+typedef struct mrc__regex_range { uint32_t first, last, set; } mrc__regex_range;
+// A set is a bit; what is of it is told by atoms and ranges, and turned round if it is negated.
+struct mrc__tok_regex {
+    size_t           n, n_sets, n_ranges;
+    uint64_t         negated, ascii[128], atom[MRC__ATOMS];
+    uint32_t         literal[MRC__REGEX_SETS];      // sets of one character, to be found again
+    mrc__regex_op    op[MRC__REGEX_OPS];
+    mrc__regex_range range[MRC__REGEX_RANGES];
+};
+
+//
+// Matching
+//
+typedef struct mrc__regex_list {
+    uint64_t seen[MRC__REGEX_OPS / 64];
+    size_t   n;
+    struct { size_t begin; uint16_t op; } thread[MRC__REGEX_OPS];
+} mrc__regex_list;
+
+// The sets that a code point is of, a bit each.
+static inline uint64_t mrc__regex_sets(const mrc__tok_regex *x, const uint8_t *atoms, uint32_t cp) {
+    if (cp < 128) return x->ascii[cp];
+    uint64_t sets = x->atom[atoms[cp]];
+    for (size_t i = 0; i < x->n_ranges; i++) {
+        if (cp >= x->range[i].first && cp <= x->range[i].last)
+            sets |= (uint64_t)1 << x->range[i].set;
+    }
+    return sets ^ x->negated;
+}
+
+// Adds the thread of an instruction, or of those that it leads to before the next character.
+static void mrc__regex_follow(const mrc__tok_regex *x, mrc__regex_list *l, size_t op, size_t begin,
+                              uint64_t sets) {
+    uint16_t stack[MRC__REGEX_OPS + 1];
+    size_t depth = 0;
+    stack[depth++] = (uint16_t)op;
+    while (depth > 0) {
+        size_t at = stack[--depth];
+        const mrc__regex_op *o = &x->op[at];
+        if (l->seen[at / 64] >> at % 64 & 1) continue;
+        l->seen[at / 64] |= (uint64_t)1 << at % 64;
+        int ahead = (int)(sets >> o->set & 1);
+        if (o->kind == MRC__REGEX_SET || o->kind == MRC__REGEX_MATCH) {
+            l->thread[l->n].begin = begin;
+            l->thread[l->n++].op = (uint16_t)at;
+        } else if (o->kind == MRC__REGEX_SPLIT) {
+            stack[depth++] = (uint16_t)((int)at + o->b);
+            stack[depth++] = (uint16_t)((int)at + o->a);
+        } else if (o->kind == MRC__REGEX_JUMP) {
+            stack[depth++] = (uint16_t)((int)at + o->a);
+        } else if (ahead == (o->kind == MRC__REGEX_AHEAD)) {
+            stack[depth++] = (uint16_t)(at + 1);
+        }
+    }
+}
+
+static int mrc__match_regex(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                            size_t n, size_t at, size_t *begin, size_t *end) {
+    const mrc__tok_regex *x = s->regex;
+    const uint8_t *atoms = r->tok->atoms;
+    mrc__regex_list list[2], *now = &list[0], *next = &list[1];
+    uint64_t sets = at < n ? mrc__regex_sets(x, atoms, c[at].cp) : 0;
+    int found = 0;
+    memset(now->seen, 0, sizeof now->seen);
+    now->n = 0;
+    for (;; at++) {
+        uint64_t ahead = at + 1 < n ? mrc__regex_sets(x, atoms, c[at + 1].cp) : 0;
+        if (!found && at < n) mrc__regex_follow(x, now, 0, at, sets);
+        memset(next->seen, 0, sizeof next->seen);
+        next->n = 0;
+        for (size_t i = 0; i < now->n; i++) {
+            const mrc__regex_op *o = &x->op[now->thread[i].op];
+            if (o->kind == MRC__REGEX_MATCH) {
+                found = 1;                          // those behind it are not preferred
+                *begin = now->thread[i].begin;
+                *end = at;
+                break;
+            }
+            if (at < n && (sets >> o->set & 1))
+                mrc__regex_follow(x, next, now->thread[i].op + 1u, now->thread[i].begin, ahead);
+        }
+        if (at >= n || (found && !next->n)) return found;
+        mrc__regex_list *swap = now;
+        now = next;
+        next = swap;
+        sets = ahead;
+    }
+}
+
+//
+// Reading
+//
+typedef struct mrc__regex_reader {
+    mrc__tok_regex      *x;
+    const unsigned char *s, *end;
+    const char          *wrong;     // what is not supported; NULL: nothing so far
+    int                  fold;      // inside (?i: )
+    uint32_t             before;    // the literal just read inside (?i: )
+} mrc__regex_reader;
+typedef struct mrc__regex_set { uint64_t atoms; int negated; } mrc__regex_set;
+
+static int mrc__regex_wrong(mrc__regex_reader *p, const char *what) {
+    if (!p->wrong) p->wrong = what;
+    return 0;
+}
+static int mrc__regex_take(mrc__regex_reader *p, const char *text) {
+    size_t n = strlen(text);
+    if ((size_t)(p->end - p->s) < n || memcmp(p->s, text, n) != 0) return 0;
+    p->s += n;
+    return 1;
+}
+static int mrc__regex_op_add(mrc__regex_reader *p, unsigned kind, size_t set, size_t a, size_t b) {
+    mrc__tok_regex *x = p->x;
+    if (x->n == MRC__REGEX_OPS) return mrc__regex_wrong(p, "it is too long");
+    x->op[x->n++] = (mrc__regex_op){ (uint8_t)kind, (uint8_t)set, (int16_t)a, (int16_t)b };
+    return 1;
+}
+// The same before instruction `at`; jumps do not leave what is moved.
+static int mrc__regex_op_insert(mrc__regex_reader *p, size_t at, size_t a, size_t b, int lazy) {
+    mrc__tok_regex *x = p->x;
+    if (!mrc__regex_op_add(p, MRC__REGEX_SPLIT, 0, 0, 0)) return 0;
+    memmove(&x->op[at + 1], &x->op[at], (x->n - 1 - at) * sizeof *x->op);
+    x->op[at] = (mrc__regex_op){ MRC__REGEX_SPLIT, 0, (int16_t)(lazy ? b : a),
+                                 (int16_t)(lazy ? a : b) };
+    return 1;
+}
+
+static int mrc__regex_range_put(mrc__regex_reader *p, uint32_t first, uint32_t last) {
+    mrc__tok_regex *x = p->x;
+    if (x->n_ranges == MRC__REGEX_RANGES) return mrc__regex_wrong(p, "it has too many ranges");
+    x->range[x->n_ranges++] = (mrc__regex_range){ first, last, (uint32_t)x->n_sets };
+    return 1;
+}
+// Code points of the set that is being read, with the other case of letters inside (?i: ).
+static int mrc__regex_range_add(mrc__regex_reader *p, uint32_t first, uint32_t last) {
+    if (!mrc__regex_range_put(p, first, last)) return 0;
+    if (!p->fold) return 1;
+    if (last >= 128) return mrc__regex_wrong(p, "(?i: ) of other letters than a to z");
+    for (uint32_t cp = first; cp <= last; cp++) {
+        uint32_t lower = cp | 32;
+        if (lower < 'a' || lower > 'z') continue;
+        if (!mrc__regex_range_put(p, cp ^ 32, cp ^ 32)) return 0;
+        if (lower == 's' && !mrc__regex_range_put(p, 0x17F, 0x17F)) return 0;
+        if (lower == 'k' && !mrc__regex_range_put(p, 0x212A, 0x212A)) return 0;
+    }
+    return 1;
+}
+
+static uint64_t mrc__regex_atoms(unsigned flag, unsigned first, unsigned last) {
+    uint64_t atoms = 0;
+    for (unsigned i = 0; i < MRC__ATOMS; i++) {
+        if (flag ? i & flag : (i & 15) >= first && (i & 15) <= last) atoms |= (uint64_t)1 << i;
+    }
+    return atoms;
+}
+// Behind "\p" or "\P": "{L}" ..; 0: not one of these.
+static uint64_t mrc__regex_property(mrc__regex_reader *p) {
+    enum { LU = MRC__CATEGORY_LU, LL = MRC__CATEGORY_LL, LT = MRC__CATEGORY_LT,
+           LM = MRC__CATEGORY_LM, LO = MRC__CATEGORY_LO, M = MRC__CATEGORY_M,
+           ND = MRC__CATEGORY_ND, NL = MRC__CATEGORY_NL, NO = MRC__CATEGORY_NO };
+    static const struct { const char *name; uint8_t first, last; } known[] = {
+        { "{L}", LU, LO },  { "{Lu}", LU, LU }, { "{Ll}", LL, LL }, { "{Lt}", LT, LT },
+        { "{Lm}", LM, LM }, { "{Lo}", LO, LO }, { "{M}", M, M },    { "{N}", ND, NO },
+        { "{Nd}", ND, ND }, { "{Nl}", NL, NL }, { "{No}", NO, NO },
+        { "{P}", MRC__CATEGORY_P, MRC__CATEGORY_P }, { "{S}", MRC__CATEGORY_S, MRC__CATEGORY_S },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!mrc__regex_take(p, known[i].name)) continue;
+        if (p->fold && known[i].first <= LT && known[i].last <= LT) break;      // cases
+        return mrc__regex_atoms(0, known[i].first, known[i].last);
+    }
+    mrc__regex_wrong(p, "a property other than L, Lu, Ll, Lt, Lm, Lo, M, N, Nd, Nl, No, P, S");
+    return 0;
+}
+// Behind a backslash: a class, in *atoms, or else one code point, in *cp.
+static int mrc__regex_escape(mrc__regex_reader *p, uint64_t *atoms, uint32_t *cp) {
+    static const char from[] = "nrtf", to[] = "\n\r\t\f";
+    unsigned c = p->s < p->end ? *p->s++ : 'A';
+    const char *control = c ? strchr(from, (int)c) : NULL;
+    *atoms = 0;
+    if (control) *cp = (unsigned char)to[control - from];
+    else if (c == 's' || c == 'S') *atoms = mrc__regex_atoms(MRC__ATOM_SPACE, 0, 0);
+    else if (c == 'w' || c == 'W') *atoms = mrc__regex_atoms(MRC__ATOM_WORD, 0, 0);
+    else if (c == 'd' || c == 'D') *atoms = mrc__regex_atoms(0, MRC__CATEGORY_ND, MRC__CATEGORY_ND);
+    else if (c == 'p' || c == 'P') *atoms = mrc__regex_property(p);
+    else if (c > ' ' && c < 127 && !((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9'))
+        *cp = c;
+    else return mrc__regex_wrong(p, "an escape other than \\n \\r \\t \\f \\s \\w \\d \\p, signs");
+    if (c == 'S' || c == 'W' || c == 'D' || c == 'P') *atoms = ~*atoms;
+    return !p->wrong;
+}
+
+// Inside [ ]: one code point, or a class.
+static int mrc__regex_member(mrc__regex_reader *p, uint64_t *atoms, uint32_t *cp) {
+    *atoms = 0;
+    if (p->s == p->end) return mrc__regex_wrong(p, "a [ without its ]");
+    if (mrc__regex_take(p, "\\")) return mrc__regex_escape(p, atoms, cp);
+    p->s += mrc__tok_decode(p->s, p->end, cp);
+    return 1;
+}
+static int mrc__regex_class(mrc__regex_reader *p, mrc__regex_set *set, int depth) {
+    uint64_t atoms;
+    uint32_t first, last;
+    int any = 0;
+    for (; !mrc__regex_take(p, "]"); any = 1) {
+        if (mrc__regex_take(p, "&&") || mrc__regex_take(p, "[:") || mrc__regex_take(p, "[^"))
+            return mrc__regex_wrong(p, "&&, [: or [^ inside [ ]");
+        if (mrc__regex_take(p, "[")) {
+            if (depth == MRC__REGEX_DEPTH) return mrc__regex_wrong(p, "too many [ in each other");
+            if (!mrc__regex_class(p, set, depth + 1)) return 0;
+            continue;
+        }
+        if (!mrc__regex_member(p, &atoms, &first)) return 0;
+        set->atoms |= atoms;
+        if (atoms) continue;
+        last = first;
+        if (p->end - p->s > 1 && p->s[0] == '-' && p->s[1] != ']') {
+            p->s++;
+            if (p->s < p->end && *p->s == '[') return mrc__regex_wrong(p, "a range that ends in [");
+            if (!mrc__regex_member(p, &atoms, &last)) return 0;
+            if (atoms || last < first) return mrc__regex_wrong(p, "a range without an end");
+        }
+        if (!mrc__regex_range_add(p, first, last)) return 0;
+    }
+    return any || mrc__regex_wrong(p, "an empty [ ]");
+}
+
+// The set of one character, [ ], an escape or ".": its number in *out.
+static int mrc__regex_atom(mrc__regex_reader *p, size_t *out) {
+    mrc__tok_regex *x = p->x;
+    mrc__regex_set set = { 0, 0 };
+    uint32_t cp = UINT32_MAX, before = p->before;
+    if (x->n_sets == MRC__REGEX_SETS) return mrc__regex_wrong(p, "it has too many classes");
+    p->before = 0;
+    if (mrc__regex_take(p, "[")) {
+        set.negated = mrc__regex_take(p, "^");
+        if (!mrc__regex_class(p, &set, 0)) return 0;
+    } else if (mrc__regex_take(p, ".")) {
+        set.negated = 1;
+        if (!mrc__regex_range_put(p, '\n', '\n')) return 0;
+    } else if (mrc__regex_take(p, "\\")) {
+        if (!mrc__regex_escape(p, &set.atoms, &cp)) return 0;
+    } else if (strchr("*+?{)^$", *p->s)) {
+        return mrc__regex_wrong(p, "a sign that stands for something else here");
+    } else {
+        p->s += mrc__tok_decode(p->s, p->end, &cp);
+    }
+    if (cp != UINT32_MAX && !set.atoms) {
+        const uint32_t name = p->fold && cp < 128 ? cp | 1u << 31 : cp;
+        // One sign, as the sharp s, is the other case of such a pair.
+        if (p->fold && (before | 32) == 's' && ((cp | 32) == 's' || (cp | 32) == 't'))
+            return mrc__regex_wrong(p, "(?i: ) of ss or st");
+        if (p->fold && (before | 32) == 'f' && cp < 128 && strchr("fil", (int)(cp | 32)))
+            return mrc__regex_wrong(p, "(?i: ) of ff, fi or fl");
+        if (p->fold) p->before = cp;
+        for (size_t i = 0; i < x->n_sets; i++) {
+            if (x->literal[i] == name) return *out = i, 1;
+        }
+        if (!mrc__regex_range_add(p, cp, cp)) return 0;
+        x->literal[x->n_sets] = name;
+    } else {
+        x->literal[x->n_sets] = UINT32_MAX;
+    }
+    for (unsigned i = 0; i < MRC__ATOMS; i++) x->atom[i] |= (set.atoms >> i & 1) << x->n_sets;
+    x->negated |= (uint64_t)set.negated << x->n_sets;
+    *out = x->n_sets++;
+    return 1;
+}
+
+// {m} {m,} {m,n} {,n}: *most 0 for no bound.
+static int mrc__regex_counts(mrc__regex_reader *p, size_t *least, size_t *most) {
+    size_t count[2] = {0};
+    int digits[2] = {0}, which = 0;
+    for (; p->s < p->end && *p->s != '}'; p->s++) {
+        if (*p->s == ',' && !which) which = 1;
+        else if (*p->s >= '0' && *p->s <= '9' && digits[which]++ < 3)
+            count[which] = count[which] * 10 + (size_t)(*p->s - '0');
+        else break;
+    }
+    if (!mrc__regex_take(p, "}") || !(digits[0] || digits[1]))
+        return mrc__regex_wrong(p, "a { that is no repetition");
+    *least = count[0];
+    *most = !which ? count[0] : digits[1] ? count[1] : 0;
+    if ((!*most && !(which && !digits[1])) || (*most && *most < *least))
+        return mrc__regex_wrong(p, "a repetition of no times");
+    return 1;
+}
+// Repeats the instructions from `begin` on.
+static int mrc__regex_repeat(mrc__regex_reader *p, size_t begin, size_t least, size_t most,
+                             int lazy) {
+    mrc__tok_regex *x = p->x;
+    const size_t size = x->n - begin;
+    mrc__regex_op part[MRC__REGEX_OPS];
+    memcpy(part, &x->op[begin], size * sizeof *part);
+    x->n = begin;
+    for (size_t i = 0; i < (most ? most : least ? least : 1); i++) {
+        const size_t at = x->n;
+        if (size > MRC__REGEX_OPS - x->n) return mrc__regex_wrong(p, "it is too long");
+        memcpy(&x->op[at], part, size * sizeof *part);
+        x->n += size;
+        if (!most && i + 1 >= least) {              // the last one: as often as there are more
+            if (least) return mrc__regex_op_add(p, MRC__REGEX_SPLIT, 0,
+                                                lazy ? 1 : 0 - size, lazy ? 0 - size : 1);
+            return mrc__regex_op_insert(p, at, 1, size + 2, lazy)
+                && mrc__regex_op_add(p, MRC__REGEX_JUMP, 0, 0 - (size + 1), 0);
+        }
+        // Those that may be absent jump to the end, over all that follow.
+        const size_t left = most - i;
+        if (i >= least && !mrc__regex_op_insert(p, at, 1, left * (size + 1), lazy)) return 0;
+    }
+    return 1;
+}
+
+static int mrc__regex_choice(mrc__regex_reader *p, int depth);
+// A group or a character, and its repetition.
+static int mrc__regex_item(mrc__regex_reader *p, int depth) {
+    const size_t begin = p->x->n;
+    const int fold = p->fold;
+    size_t set, least = 1, most = 1;
+    int ahead = mrc__regex_take(p, "(?=") ? MRC__REGEX_AHEAD
+              : mrc__regex_take(p, "(?!") ? MRC__REGEX_NOT_AHEAD : 0;
+    if (ahead) {
+        if (!mrc__regex_atom(p, &set) || !mrc__regex_op_add(p, (unsigned)ahead, set, 0, 0))
+            return 0;
+        return mrc__regex_take(p, ")")
+            || mrc__regex_wrong(p, "looking ahead at more than one character");
+    }
+    if (mrc__regex_take(p, "(")) {
+        if (mrc__regex_take(p, "?i:")) p->fold = 1;
+        else if (!mrc__regex_take(p, "?:") && p->s < p->end && *p->s == '?')
+            return mrc__regex_wrong(p, "a (? other than (?: (?i: (?= (?!");
+        if (depth == MRC__REGEX_DEPTH) return mrc__regex_wrong(p, "too many groups in each other");
+        p->before = 0;
+        if (!mrc__regex_choice(p, depth + 1)) return 0;
+        if (!mrc__regex_take(p, ")")) return mrc__regex_wrong(p, "a ( without its )");
+        p->fold = fold;
+        p->before = 0;
+    } else if (!mrc__regex_atom(p, &set) || !mrc__regex_op_add(p, MRC__REGEX_SET, set, 0, 0)) {
+        return 0;
+    }
+    int counted = mrc__regex_take(p, "{");
+    if (counted && !mrc__regex_counts(p, &least, &most)) return 0;
+    if (!counted && mrc__regex_take(p, "?")) least = 0;
+    else if (!counted && mrc__regex_take(p, "*")) least = most = 0;
+    else if (!counted && mrc__regex_take(p, "+")) most = 0;
+    else if (!counted) return 1;
+    p->before = 0;
+    int lazy = !counted && mrc__regex_take(p, "?");
+    if (p->s < p->end && strchr("?*+{", *p->s))
+        return mrc__regex_wrong(p, "a repetition of a repetition (possessive ones too)");
+    return mrc__regex_repeat(p, begin, least, most, lazy);
+}
+static int mrc__regex_choice(mrc__regex_reader *p, int depth) {
+    mrc__tok_regex *x = p->x;
+    size_t jump[MRC__REGEX_OPS / 2], n = 0;
+    for (;;) {
+        const size_t begin = x->n;
+        while (p->s < p->end && *p->s != '|' && *p->s != ')') {
+            if (!mrc__regex_item(p, depth)) return 0;
+        }
+        p->before = 0;
+        if (!mrc__regex_take(p, "|")) break;
+        if (n == sizeof jump / sizeof *jump) return mrc__regex_wrong(p, "it is too long");
+        if (!mrc__regex_op_insert(p, begin, 1, x->n - begin + 2, 0)) return 0;
+        jump[n++] = x->n;
+        if (!mrc__regex_op_add(p, MRC__REGEX_JUMP, 0, 0, 0)) return 0;
+    }
+    while (n-- > 0) x->op[jump[n]].a = (int16_t)(x->n - jump[n]);
+    return 1;
+}
+
+// The atoms of all code points, made when the first regular expression asks for them.
+static mrc_status mrc__tok_read_atoms(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t cp = 0;
+    if (tok->atoms) return MRC_OK;
+    MRC__TRY(mrc__tok_read_kinds(src, tok));
+    uint8_t *a = tok->atoms = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!a) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < u->n_categories; i++) {
+        for (unsigned k = u->categories[i] >> 5; k > 0 && cp < MRC__UNI_POINTS; k--)
+            a[cp++] = u->categories[i] & 31;
+    }
+    for (cp = 0; cp < MRC__UNI_POINTS; cp++) {
+        if (tok->kinds[cp] & MRC__KIND_SPACE) a[cp] |= MRC__ATOM_SPACE;
+    }
+    return MRC_OK;
+}
+static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *text,
+                                  mrc__tok_step *s) {
+    MRC__TRY(mrc__tok_read_atoms(src, tok));
+    mrc__tok_regex *x = s->regex = mrc__host_zalloc(&tok->host, sizeof *x);
+    if (!x) return mrc__tok_no_memory(src);
+    mrc__regex_reader p = { .x = x, .s = (const unsigned char *)text->string };
+    p.end = p.s + text->bytes;
+    int good = mrc__regex_choice(&p, 0)
+            && (p.s == p.end || mrc__regex_wrong(&p, "a ) without its ("))
+            && mrc__regex_op_add(&p, MRC__REGEX_MATCH, 0, 0, 0);
+    for (int ahead = 0; good && ahead < 2; ahead++) {
+        mrc__regex_list list = { .n = 0 };
+        mrc__regex_follow(x, &list, 0, 0, ahead ? UINT64_MAX : 0);
+        for (size_t i = 0; good && i < list.n; i++) {
+            if (x->op[list.thread[i].op].kind == MRC__REGEX_MATCH)
+                good = mrc__regex_wrong(&p, "it matches the empty text");
+        }
+    }
+    if (!good)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "the regular expression \"%.200s\" "
+                             "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
+                             (size_t)(p.s - (const unsigned char *)text->string), text->bytes);
+    for (uint32_t cp = 0; cp < 128; cp++) {
+        x->ascii[cp] = x->atom[tok->atoms[cp]];
+        for (size_t i = 0; i < x->n_ranges; i++) {
+            if (cp >= x->range[i].first && cp <= x->range[i].last)
+                x->ascii[cp] |= (uint64_t)1 << x->range[i].set;
+        }
+        x->ascii[cp] ^= x->negated;
+    }
+    size_t n = 0;                                   // what is left of the ranges
+    for (size_t i = 0; i < x->n_ranges; i++) {
+        if (x->range[i].last >= 128) x->range[n++] = x->range[i];
+    }
+    x->n_ranges = n;
+    s->match = mrc__match_regex;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.pretokenize   the steps of pre-tokenizers: each changes r->parts, some also r->text
 //
 // A part is a range of r->text; what no part holds is no longer of the text.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
-// What a step looks for.  There is no engine for regular expressions: each pattern that readers'
-// files have is a function.
+// What a step looks for.
 //
 static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
                               const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
@@ -18461,30 +18950,10 @@ static int mrc__match_blanks(const mrc__tok_run *r, const mrc__tok_step *s, cons
 static inline int mrc__is_kind(const mrc__tok_run *r, const mrc__tok_char *c, unsigned kind) {
     return (r->tok->kinds[c->cp] & kind) != 0;
 }
-static inline int mrc__is_newline(uint32_t cp) { return cp == '\r' || cp == '\n'; }
 static size_t mrc__skip_kind(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
                              unsigned kind) {
     while (at < n && mrc__is_kind(r, c + at, kind)) at++;
     return at;
-}
-// "\s+"
-static int mrc__match_spaces(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    while (at < n && !mrc__is_kind(r, c + at, MRC__KIND_SPACE)) at++;
-    *begin = at;
-    *end = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
-    return at < n;
-}
-// "\s{2,}|[\n\r\t]"
-static int mrc__match_layout(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    while (mrc__match_spaces(r, s, c, n, at, begin, end)) {
-        at = *begin;
-        if (*end - at > 1 || mrc__is_newline(c[at].cp) || c[at].cp == '\t') return 1;
-        at = *end;
-    }
-    return 0;
 }
 // "\w+|[^\w\s]+"
 static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
@@ -18499,13 +18968,10 @@ static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const
     return *begin < n;
 }
 
-// How many code points of 's 't 're 've 'm 'll 'd are at c[at]; 0: none.  any: in either case.
-static size_t mrc__match_contraction(const mrc__tok_char *c, size_t n, size_t at, int any) {
+// How many code points of 's 't 're 've 'm 'll 'd are at c[at]; 0: none.
+static size_t mrc__match_contraction(const mrc__tok_char *c, size_t n, size_t at) {
     uint32_t a = at + 1 < n ? c[at + 1].cp : 0, b = at + 2 < n ? c[at + 2].cp : 0;
     if (c[at].cp != '\'') return 0;
-    if (any && a >= 'A' && a <= 'Z') a += 32;
-    if (any && b >= 'A' && b <= 'Z') b += 32;
-    if (any && a == 0x17F) a = 's';                 // the long s
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if ((a == 'r' || a == 'v') && b == 'e') return 3;
     return a == 'l' && b == 'l' ? 3 : 0;
@@ -18525,7 +18991,7 @@ static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const 
                            size_t n, size_t at, size_t *begin, size_t *end) {
     (void)s;
     if (at == n) return 0;
-    size_t more = mrc__match_contraction(c, n, at, 0), from = at + (c[at].cp == ' ');
+    size_t more = mrc__match_contraction(c, n, at), from = at + (c[at].cp == ' ');
     *begin = at;
     if (more) *end = at + more;
     else if (from == n || mrc__is_kind(r, c + from, MRC__KIND_SPACE))
@@ -18537,52 +19003,11 @@ static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const 
     else *end = mrc__skip_other(r, c, n, from);
     return 1;
 }
-// Llama 3's (cl100k) and, with one digit at a time, Qwen 2's:
-// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
-// |\s*[\r\n]+|\s+(?!\S)|\s+
-static int mrc__match_llama(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
-                            size_t *begin, size_t *end, size_t digits) {
-    if (at == n) return 0;
-    size_t more = mrc__match_contraction(c, n, at, 1), from = at + (c[at].cp == ' ');
-    int letter = mrc__is_kind(r, c + at, MRC__KIND_LETTER);
-    *begin = at;
-    if (more) {
-        *end = at + more;
-    } else if (letter || (!mrc__is_newline(c[at].cp) && !mrc__is_kind(r, c + at, MRC__KIND_NUMBER)
-                          && at + 1 < n && mrc__is_kind(r, c + at + 1, MRC__KIND_LETTER))) {
-        *end = mrc__skip_kind(r, c, n, at + 1, MRC__KIND_LETTER);
-    } else if (mrc__is_kind(r, c + at, MRC__KIND_NUMBER)) {
-        *end = mrc__skip_kind(r, c, n - at < digits ? n : at + digits, at, MRC__KIND_NUMBER);
-    } else if (from < n && mrc__skip_other(r, c, n, from) > from) {
-        for (*end = mrc__skip_other(r, c, n, from); *end < n && mrc__is_newline(c[*end].cp); )
-            ++*end;
-    } else {
-        size_t last = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
-        while (last > at && !mrc__is_newline(c[last - 1].cp)) last--;
-        *end = last > at ? last : mrc__match_gap(r, c, n, at);
-    }
-    return 1;
-}
-static int mrc__match_llama3(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    return mrc__match_llama(r, c, n, at, begin, end, 3);
-}
-static int mrc__match_qwen2(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                            size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    return mrc__match_llama(r, c, n, at, begin, end, 1);
-}
-
+// Those that have a function, which is faster.
 static const struct { const char *text; mrc__tok_matcher match; } mrc__tok_patterns[] = {
-    { " {2,}", mrc__match_blanks }, { "\\s+", mrc__match_spaces },
-    { "\\s{2,}|[\\n\\r\\t]", mrc__match_layout },
+    { " {2,}", mrc__match_blanks },
     { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
       mrc__match_gpt2 },
-    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_llama3 },
-    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_qwen2 },
 };
 
 // "pattern": {"String": ..} or {"Regex": ..}, or the text alone, as old files have it.
@@ -18601,9 +19026,7 @@ static mrc_status mrc__tok_read_pattern(mrc__tok_source *src, mrc_tokenizer *tok
         s->match = mrc__tok_patterns[i].match;
         return MRC_OK;
     }
-    if (regex)
-        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, regex, "the regular expression \"%.200s\" "
-                             "is not supported", regex->string);
+    if (regex) return mrc__regex_read(src, tok, regex, s);
     if (!text)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "no pattern (expected %s)",
                              "{\"String\": ..} or {\"Regex\": ..}");
@@ -19845,9 +20268,25 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
     }
 }
 
+// The token whose text is the whole part, where the best path is that token alone; -1: otherwise.
+// Most words of a text are such, and a path costs as many walks as the part has code points.
+static int32_t mrc__unigram_whole(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n) {
+    uint32_t node = mrc__tok_root(tok, c->cp);
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(&tok->words, node, c[i].cp);
+    }
+    int32_t id = mrc__tok_value(&tok->words, node);
+    return id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE) ? id : -1;
+}
+
 static void mrc__unigram_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
+    const int32_t whole = mrc__unigram_whole(tok, c, n);
     void *to = r->best;
+    if (whole >= 0) {
+        mrc__tok_piece_add(r, whole, c->begin, c[n - 1].end);
+        return;
+    }
     if (n >= INT32_MAX || !mrc__grow(r->host, &to, &r->best_capacity, n + 1, sizeof *r->best)) {
         r->failed = 1;
         return;
@@ -19917,15 +20356,30 @@ static mrc_status mrc__unigram_read(mrc__tok_source *src, mrc_tokenizer *tok,
     tok->unk = (int32_t)unk_id;
     return MRC_OK;
 }
+// Which tokens mrc__unigram_whole() may give: those that their own text becomes.
+static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    for (size_t id = 0; id < tok->n_vocabulary && !r.failed; id++) {
+        const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
+        const unsigned char *end = s + strlen((const char *)s);
+        if (s == end || !mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
+        for (r.n = r.text.n = 0; s < end; r.text.n++) {
+            s += mrc__tok_decode(s, end, &r.text.at[r.text.n].cp);
+        }
+        mrc__unigram_part(&r, r.text.at, r.text.n);
+        if (!r.failed && r.n == 1 && r.pieces->id == (int32_t)id) tok->flags[id] |= MRC__TOK_WHOLE;
+    }
+    mrc__tok_run_free(&r);
+    return r.failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
 static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
-    (void)src;
     double least = tok->scores[0];
     for (size_t i = 1; i < tok->n_vocabulary; i++) {
         if (tok->scores[i] < least) least = tok->scores[i];
     }
     tok->unk_score = least - 10.0;
     mrc__tok_read_fallback(tok);
-    return MRC_OK;
+    return mrc__unigram_find_wholes(src, tok);
 }
 static const mrc__tok_kind mrc__tok_unigram = { "Unigram", mrc__unigram_read, mrc__unigram_finish,
                                                 mrc__unigram_part };
@@ -19996,6 +20450,7 @@ static void mrc__tok_normalized(mrc__tok_run *r) {
     const uint8_t *k = tok->kinds;
     size_t at = 0, last = 0, length = 0, n = r->text.n;
     int32_t id = -1;
+    if (tok->added_byte[1] < 0) at = n;         // there are none
     while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) at++;
     if (at == n) {
         mrc__tok_text_end(r);
@@ -28088,7 +28543,7 @@ static mrc_status mrc__model_save(mrc_ctx *ctx, const mrc_model *m, const char *
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     char folder[MRC__PATH_BYTES];
-    MRC__ARG(ctx, !m || !path);
+    MRC__ARG(ctx, !m || !path || !ctx->be);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -28231,7 +28686,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
     int sent = 0;
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    MRC__ARG(ctx, !output_dir || !m || !o || !state || !ctx->be);
     if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
     mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
     return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
@@ -28447,12 +28902,12 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
         size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
         for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
             n = bytes - at < piece ? bytes - at : piece;
-            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            s = mrc__download(ctx, host, (const char *)t->data + at, n);
             *crc = mrc_crc32c(*crc, host, n);
         }
     }
     ctx->host.free(ctx->host.user, host);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+    return s;
 }
 
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
@@ -28805,7 +29260,7 @@ static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
         char *own = (char *)s->p->data + s->lo * size;
         void *average = o->ema->list[i]->data;
         if (n == 0) continue;
-        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        mrc_status status = mrc__download(ctx, host, own, n * size);
         if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
         if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
         if (status != MRC_OK) {
@@ -28876,8 +29331,7 @@ static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, vo
         f->o->shards.kind = f->kind;
     }
     const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
-    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
-    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    MRC__TRY(mrc__download(ctx, dst, from + offset, bytes));
     if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
 }
@@ -36467,7 +36921,7 @@ static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
     for (int side = 0; side < 2; side++) {
         const void *g = mrc_grad(c->ctx, t[side]);
         size_t bytes = k[side].rows * k[side].width * sizeof(float);
-        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+        if (g) MRC__TRY(mrc__download(c->ctx, k[side].gradients, g, bytes));
     }
     mrc_ctx_reset(c->ctx);
     return MRC_OK;
@@ -38246,6 +38700,218 @@ static const mrc__uni_range mrc__uni_gpt2[] = {
     {0x2B820,0x2CEA1,4}, {0x2CEB0,0x2EBE0,4}, {0x2EBF0,0x2EE5D,4}, {0x2F800,0x2FA1D,4},
     {0x30000,0x3134A,4}, {0x31350,0x323AF,4},
 };
+static const uint16_t mrc__uni_categories[] = {
+    1056, 106, 43, 202, 43, 138, 343, 74, 107, 74, 849, 106, 43, 58, 43, 850, 42, 43, 42, 43, 1088,
+    42, 171, 42, 75, 53, 42, 43, 32, 139, 89, 43, 50, 74, 43, 57, 53, 42, 121, 42, 753, 43, 241,
+    786, 43, 274, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 81, 50, 49, 50, 49, 114, 81, 50, 49, 50, 81, 50, 113, 82, 145, 50, 81, 50, 113, 114,
+    81, 50, 81, 50, 49, 50, 49, 50, 81, 50, 49, 82, 49, 50, 81, 50, 113, 50, 49, 50, 81, 82, 53,
+    49, 114, 149, 49, 51, 50, 49, 51, 50, 49, 51, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 49,
+    51, 50, 49, 50, 113, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 242, 81, 50, 81, 82, 49, 50,
+    145, 50, 49, 50, 49, 50, 49, 50, 49, 2226, 53, 882, 596, 139, 404, 459, 180, 235, 52, 43, 52,
+    555, 3606, 49, 50, 49, 50, 52, 43, 49, 50, 64, 52, 114, 42, 49, 128, 75, 49, 42, 113, 32, 49,
+    32, 81, 50, 561, 32, 305, 1138, 49, 82, 113, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 178, 49, 50, 43, 49, 50, 81, 82, 1649, 1554,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 43, 246, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 81, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 32, 1233, 64, 52, 202, 1330, 74, 64, 107, 32, 1462, 42, 54,
+    42, 86, 42, 86, 42, 54, 256, 885, 128, 149, 74, 544, 107, 74, 43, 74, 75, 374, 42, 32, 106,
+    1045, 52, 341, 694, 343, 138, 85, 54, 3189, 42, 53, 246, 32, 43, 214, 84, 86, 43, 150, 85, 343,
+    117, 75, 53, 458, 64, 53, 54, 981, 886, 64, 2869, 374, 53, 448, 343, 1077, 310, 84, 43, 106,
+    52, 64, 54, 75, 725, 150, 52, 310, 52, 118, 52, 182, 64, 490, 32, 821, 118, 64, 42, 32, 373,
+    160, 789, 43, 213, 256, 310, 1333, 52, 790, 32, 1078, 1749, 118, 53, 598, 53, 246, 341, 86, 74,
+    343, 42, 52, 501, 118, 32, 277, 64, 85, 64, 725, 32, 245, 32, 53, 96, 149, 64, 54, 53, 246, 64,
+    86, 64, 118, 53, 256, 54, 128, 85, 32, 117, 86, 64, 343, 85, 75, 201, 75, 53, 42, 54, 64, 118,
+    32, 213, 128, 85, 64, 725, 32, 245, 32, 85, 32, 85, 32, 85, 64, 54, 32, 182, 128, 86, 64, 118,
+    96, 54, 224, 149, 32, 53, 224, 343, 86, 117, 54, 42, 320, 118, 32, 309, 32, 117, 32, 725, 32,
+    245, 32, 85, 32, 181, 64, 54, 53, 278, 32, 118, 32, 118, 64, 53, 480, 85, 86, 64, 343, 42, 43,
+    224, 53, 214, 32, 118, 32, 277, 64, 85, 64, 725, 32, 245, 32, 85, 32, 181, 64, 54, 53, 246, 64,
+    86, 64, 118, 224, 118, 128, 85, 32, 117, 86, 64, 343, 43, 53, 201, 320, 54, 53, 32, 213, 96,
+    117, 32, 149, 96, 85, 32, 53, 32, 85, 96, 85, 96, 117, 96, 405, 128, 182, 96, 118, 32, 150, 64,
+    53, 192, 54, 448, 343, 105, 267, 160, 182, 277, 32, 117, 32, 757, 32, 533, 64, 54, 53, 246, 32,
+    118, 32, 150, 224, 86, 32, 117, 64, 53, 64, 85, 86, 64, 343, 224, 42, 233, 43, 53, 118, 42,
+    277, 32, 117, 32, 757, 32, 341, 32, 181, 64, 54, 53, 246, 32, 118, 32, 150, 224, 86, 192, 85,
+    32, 85, 86, 64, 343, 32, 85, 54, 384, 150, 309, 32, 117, 32, 1333, 86, 53, 246, 32, 118, 32,
+    150, 53, 43, 128, 117, 54, 233, 117, 86, 64, 343, 297, 43, 213, 32, 118, 32, 597, 96, 789, 32,
+    309, 32, 53, 64, 245, 96, 54, 128, 214, 32, 54, 32, 278, 192, 343, 64, 86, 42, 384, 1557, 54,
+    85, 246, 128, 43, 213, 52, 278, 42, 343, 74, 1184, 85, 32, 53, 32, 181, 32, 789, 32, 53, 32,
+    341, 54, 85, 310, 53, 64, 181, 32, 52, 32, 246, 32, 343, 64, 149, 1024, 53, 107, 490, 43, 42,
+    107, 86, 203, 343, 329, 43, 54, 43, 54, 43, 54, 138, 86, 277, 32, 1173, 128, 662, 42, 86, 181,
+    374, 32, 1174, 32, 267, 54, 203, 32, 75, 170, 139, 74, 1184, 1397, 662, 53, 343, 202, 213, 150,
+    149, 118, 53, 118, 85, 246, 117, 150, 437, 406, 53, 54, 343, 150, 75, 1233, 32, 49, 160, 49,
+    64, 1394, 42, 52, 114, 10549, 32, 149, 64, 245, 32, 53, 32, 149, 64, 1333, 32, 149, 64, 1077,
+    32, 149, 64, 245, 32, 53, 32, 149, 64, 501, 32, 1845, 32, 149, 64, 2165, 64, 118, 298, 649, 96,
+    533, 331, 192, 2769, 64, 210, 64, 42, 19861, 43, 42, 565, 32, 853, 74, 96, 2421, 106, 120, 277,
+    224, 597, 150, 288, 629, 118, 74, 288, 597, 86, 384, 437, 32, 117, 32, 86, 384, 1685, 1046,
+    106, 52, 106, 43, 53, 54, 64, 343, 192, 329, 192, 362, 118, 32, 54, 343, 192, 1141, 52, 1717,
+    224, 181, 86, 1109, 54, 53, 160, 2261, 320, 1013, 32, 406, 128, 406, 128, 43, 96, 74, 343, 981,
+    64, 181, 352, 1429, 128, 853, 192, 343, 41, 96, 1099, 757, 182, 64, 74, 1717, 342, 32, 950, 64,
+    54, 343, 192, 343, 192, 234, 52, 202, 64, 1014, 1568, 182, 1525, 566, 277, 32, 74, 343, 234,
+    331, 310, 299, 106, 118, 981, 438, 85, 343, 1429, 470, 256, 138, 1173, 662, 96, 170, 343, 96,
+    117, 343, 981, 212, 74, 306, 49, 50, 160, 1393, 64, 113, 266, 256, 118, 42, 694, 149, 54, 213,
+    54, 85, 118, 53, 160, 1426, 2036, 434, 52, 1106, 1204, 2070, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 306, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    306, 273, 210, 64, 209, 64, 274, 273, 274, 273, 210, 64, 209, 64, 274, 32, 49, 32, 49, 32, 49,
+    32, 49, 274, 273, 466, 64, 274, 275, 274, 275, 274, 275, 178, 32, 82, 145, 51, 43, 50, 107,
+    114, 32, 82, 145, 51, 107, 146, 64, 82, 145, 32, 107, 274, 177, 107, 64, 114, 32, 82, 145, 51,
+    75, 544, 778, 256, 490, 90, 106, 43, 426, 43, 42, 58, 330, 544, 41, 52, 64, 201, 107, 74, 52,
+    329, 107, 74, 32, 436, 96, 1067, 480, 1078, 480, 75, 49, 139, 49, 75, 50, 113, 82, 113, 50, 43,
+    49, 107, 177, 203, 49, 43, 49, 43, 49, 43, 145, 43, 50, 145, 50, 149, 50, 75, 82, 81, 171, 49,
+    146, 139, 50, 43, 521, 1144, 49, 50, 152, 41, 75, 128, 12043, 138, 939, 74, 8171, 704, 363,
+    672, 1929, 843, 1691, 713, 19723, 458, 969, 1579, 74, 1003, 330, 12907, 714, 2027, 138, 1035,
+    74, 11979, 64, 1035, 32, 3371, 1553, 1554, 49, 50, 113, 82, 49, 50, 49, 50, 49, 50, 145, 50,
+    49, 82, 49, 210, 84, 113, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 203, 49, 50, 49, 50, 118, 49, 50, 160, 138, 41, 74,
+    1234, 32, 50, 160, 50, 64, 1813, 224, 52, 42, 448, 54, 757, 288, 245, 32, 245, 32, 245, 32,
+    245, 32, 245, 32, 245, 32, 245, 32, 245, 32, 1046, 1514, 52, 1034, 75, 394, 1088, 843, 32,
+    2859, 384, 6859, 832, 523, 32, 106, 43, 52, 53, 56, 330, 75, 394, 43, 312, 214, 42, 180, 75,
+    120, 52, 53, 42, 75, 32, 2773, 64, 86, 75, 84, 53, 42, 2901, 42, 116, 53, 160, 1397, 32, 3029,
+    32, 75, 137, 331, 1045, 1227, 288, 43, 533, 1003, 32, 329, 971, 265, 43, 489, 1035, 329, 1259,
+    489, 10251, 65525, 65525, 65525, 14453, 2059, 65525, 65525, 65525, 65525, 65525, 65525, 65525,
+    65525, 65525, 65525, 17397, 52, 36597, 96, 1771, 288, 1301, 212, 74, 8597, 52, 106, 533, 343,
+    85, 640, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 53, 150, 42, 342, 42, 52, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 84, 86, 2261, 344, 86, 202, 256, 747, 308, 75,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 52, 274, 49, 50, 49, 50, 81, 50, 49, 50, 49, 50, 49, 50, 49, 50, 52, 75,
+    49, 50, 49, 50, 53, 49, 50, 49, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 177, 50, 177, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 145, 50, 49, 50, 81, 50, 64, 49, 50, 32, 50, 32, 50, 49, 50, 49, 50, 49, 50, 49, 672, 116,
+    49, 50, 53, 84, 50, 245, 54, 117, 54, 149, 54, 757, 182, 139, 54, 96, 201, 139, 192, 1685, 138,
+    256, 86, 1621, 598, 256, 74, 343, 192, 598, 213, 106, 53, 42, 85, 54, 343, 917, 278, 74, 757,
+    438, 352, 42, 949, 96, 150, 1525, 470, 426, 32, 52, 343, 128, 74, 181, 54, 52, 309, 343, 181,
+    32, 1333, 470, 288, 117, 54, 277, 86, 64, 343, 64, 138, 533, 52, 213, 107, 53, 118, 1621, 54,
+    53, 118, 85, 86, 181, 86, 53, 54, 53, 768, 85, 52, 74, 373, 182, 74, 53, 84, 86, 320, 213, 64,
+    213, 64, 213, 288, 245, 32, 245, 32, 1394, 43, 148, 306, 52, 75, 128, 2578, 1141, 278, 42, 86,
+    64, 343, 192, 65525, 65525, 65525, 65525, 65525, 30005, 384, 757, 128, 1589, 65504, 65504,
+    65504, 65504, 8448, 11733, 64, 3413, 1216, 242, 384, 178, 160, 53, 54, 341, 43, 437, 32, 181,
+    32, 53, 32, 85, 32, 85, 32, 3477, 555, 512, 11637, 74, 523, 2069, 64, 1749, 224, 43, 1024, 405,
+    139, 534, 330, 192, 534, 106, 90, 778, 122, 106, 32, 458, 43, 42, 107, 32, 42, 43, 74, 128,
+    181, 32, 4341, 128, 106, 43, 202, 43, 138, 343, 74, 107, 74, 849, 106, 43, 58, 43, 850, 42, 43,
+    42, 43, 234, 341, 52, 1461, 84, 1013, 96, 213, 64, 213, 64, 213, 64, 117, 96, 235, 32, 235,
+    416, 75, 64, 405, 32, 853, 32, 629, 32, 85, 32, 501, 64, 469, 1088, 3957, 160, 106, 128, 1449,
+    96, 299, 1720, 137, 555, 73, 107, 32, 427, 96, 43, 1504, 1451, 54, 4160, 949, 96, 1589, 480,
+    54, 873, 128, 1045, 137, 288, 661, 56, 277, 56, 160, 1237, 182, 160, 981, 32, 42, 1173, 128,
+    277, 42, 184, 1344, 1297, 1298, 2517, 64, 343, 192, 1169, 128, 1170, 128, 1301, 256, 1685, 352,
+    42, 369, 32, 497, 32, 241, 32, 81, 32, 370, 32, 498, 32, 242, 32, 82, 96, 1685, 384, 9973, 288,
+    725, 320, 277, 768, 212, 32, 1364, 32, 308, 2208, 213, 64, 53, 32, 1429, 32, 85, 96, 53, 64,
+    757, 32, 42, 265, 757, 75, 233, 1013, 256, 297, 1536, 629, 32, 85, 160, 169, 725, 201, 96, 42,
+    853, 160, 42, 2048, 1813, 128, 73, 85, 521, 64, 1481, 53, 118, 32, 86, 160, 150, 149, 32, 117,
+    32, 949, 64, 118, 128, 54, 297, 224, 298, 224, 949, 73, 42, 949, 105, 1024, 277, 43, 917, 86,
+    128, 169, 234, 288, 1749, 96, 234, 725, 64, 265, 629, 160, 265, 597, 224, 138, 384, 233, 2560,
+    2357, 1760, 1649, 416, 1650, 224, 201, 1173, 150, 256, 343, 192, 343, 149, 52, 53, 721, 96,
+    182, 42, 52, 722, 256, 75, 6656, 1001, 32, 1365, 32, 86, 42, 64, 85, 512, 117, 1760, 150, 949,
+    329, 53, 256, 725, 374, 137, 170, 704, 597, 150, 138, 1216, 693, 233, 640, 757, 288, 118, 1717,
+    502, 234, 128, 649, 343, 54, 85, 86, 53, 288, 150, 1461, 374, 74, 32, 138, 54, 416, 821, 224,
+    343, 192, 118, 1173, 470, 32, 343, 138, 53, 86, 53, 256, 1141, 54, 74, 53, 288, 118, 1557, 470,
+    149, 138, 150, 42, 86, 343, 53, 42, 53, 106, 32, 649, 352, 597, 32, 821, 406, 202, 54, 85, 54,
+    1984, 245, 32, 53, 32, 149, 32, 501, 32, 341, 42, 192, 1525, 406, 160, 343, 192, 150, 32, 277,
+    64, 85, 64, 725, 32, 245, 32, 85, 32, 181, 32, 86, 53, 246, 64, 86, 64, 118, 64, 53, 192, 54,
+    160, 181, 86, 64, 246, 96, 182, 352, 341, 32, 53, 64, 53, 32, 1237, 32, 53, 310, 32, 54, 64,
+    54, 32, 150, 32, 182, 53, 54, 53, 74, 32, 74, 256, 86, 928, 1717, 598, 149, 170, 343, 74, 32,
+    42, 54, 117, 960, 1557, 662, 85, 42, 53, 256, 343, 5312, 1525, 246, 64, 310, 746, 149, 86,
+    1088, 1557, 566, 106, 53, 352, 343, 192, 426, 608, 1397, 438, 53, 42, 192, 343, 192, 663, 896,
+    885, 64, 502, 128, 343, 73, 106, 43, 245, 5920, 1429, 502, 42, 3200, 1041, 1042, 343, 297, 384,
+    277, 64, 53, 64, 277, 32, 85, 32, 789, 214, 32, 86, 64, 150, 53, 54, 53, 86, 106, 288, 343,
+    2240, 277, 64, 1269, 246, 64, 246, 53, 42, 53, 54, 864, 53, 342, 1301, 246, 53, 150, 266, 54,
+    256, 53, 374, 1493, 534, 106, 53, 170, 416, 2357, 224, 330, 5824, 1077, 42, 448, 343, 192, 309,
+    32, 1205, 278, 32, 278, 53, 170, 320, 343, 617, 96, 74, 981, 64, 726, 32, 470, 2336, 245, 32,
+    85, 32, 1237, 214, 96, 54, 32, 86, 32, 246, 53, 54, 256, 343, 192, 213, 32, 85, 32, 1045, 182,
+    32, 86, 32, 182, 53, 224, 343, 9920, 629, 150, 74, 224, 86, 53, 54, 437, 32, 1109, 246, 96,
+    182, 426, 343, 54, 2720, 53, 480, 681, 939, 416, 42, 29525, 3264, 3576, 32, 170, 352, 6293,
+    65504, 18848, 3125, 74, 416, 34325, 512, 54, 213, 502, 320, 65525, 62357, 160, 18677, 65504,
+    65504, 65504, 22400, 981, 598, 343, 55488, 18229, 224, 1013, 32, 343, 128, 74, 2549, 32, 343,
+    192, 981, 64, 182, 42, 320, 1557, 246, 170, 139, 148, 42, 43, 320, 343, 32, 233, 32, 693, 160,
+    629, 13824, 116, 1301, 84, 106, 343, 6336, 1041, 1042, 745, 138, 3232, 2421, 128, 54, 53, 1782,
+    224, 150, 436, 2048, 84, 42, 52, 54, 352, 86, 448, 65525, 65525, 65365, 256, 39637, 1312, 341,
+    65504, 65504, 65504, 65504, 23904, 148, 32, 244, 32, 84, 32, 9333, 480, 53, 928, 117, 64, 53,
+    448, 149, 256, 12693, 65504, 8352, 3445, 160, 437, 96, 309, 224, 341, 64, 43, 86, 42, 65504,
+    60448, 7691, 343, 192, 13963, 2432, 1494, 64, 758, 288, 3723, 1920, 7883, 320, 1259, 64, 1931,
+    182, 107, 214, 256, 278, 75, 246, 971, 150, 1963, 672, 2123, 118, 43, 3904, 649, 384, 649, 384,
+    2795, 288, 809, 4320, 849, 850, 849, 242, 32, 594, 849, 850, 49, 32, 81, 64, 49, 64, 81, 64,
+    145, 32, 273, 146, 32, 50, 32, 242, 32, 370, 849, 850, 81, 32, 145, 64, 273, 32, 241, 32, 850,
+    81, 32, 145, 32, 177, 32, 49, 96, 241, 32, 850, 849, 850, 849, 850, 849, 850, 849, 850, 849,
+    850, 849, 914, 64, 817, 43, 818, 43, 210, 817, 43, 818, 43, 210, 817, 43, 818, 43, 210, 817,
+    43, 818, 43, 210, 817, 43, 818, 43, 210, 49, 50, 64, 1623, 16395, 1782, 139, 1622, 267, 54,
+    459, 54, 75, 170, 480, 182, 32, 502, 35328, 338, 53, 658, 192, 210, 6816, 246, 32, 566, 64,
+    246, 32, 86, 32, 182, 160, 2004, 1056, 54, 3584, 1461, 96, 246, 244, 64, 343, 128, 53, 43,
+    10240, 981, 54, 544, 1429, 150, 343, 160, 43, 14848, 885, 52, 150, 343, 6848, 981, 86, 53, 343,
+    128, 42, 15360, 245, 32, 149, 32, 85, 32, 501, 32, 6325, 64, 297, 246, 1312, 1105, 1106, 246,
+    52, 128, 343, 128, 74, 25120, 1897, 43, 105, 43, 137, 2432, 1449, 43, 489, 6208, 149, 32, 885,
+    32, 85, 32, 53, 64, 53, 32, 341, 32, 149, 32, 53, 32, 53, 192, 53, 128, 53, 32, 53, 32, 53, 32,
+    117, 32, 85, 32, 53, 64, 53, 32, 53, 32, 53, 32, 53, 32, 53, 32, 85, 32, 53, 64, 149, 32, 245,
+    32, 149, 32, 149, 32, 53, 32, 341, 32, 565, 160, 117, 32, 181, 32, 565, 1664, 75, 8640, 1419,
+    128, 3211, 384, 491, 64, 491, 32, 491, 32, 1195, 320, 425, 1131, 859, 203, 859, 203, 859, 1163,
+    1792, 939, 416, 1419, 128, 299, 224, 75, 448, 203, 4928, 31499, 128, 555, 96, 427, 96, 3819,
+    128, 3051, 192, 395, 128, 43, 480, 395, 128, 1803, 256, 331, 192, 1291, 256, 971, 64, 395, 128,
+    75, 1984, 10891, 384, 459, 64, 427, 96, 331, 160, 1803, 224, 491, 64, 363, 192, 299, 224, 4715,
+    32, 2955, 343, 32960, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525,
+    65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 56981, 1024, 65525,
+    65525, 1941, 192, 7125, 64, 65525, 65525, 53397, 448, 65525, 65525, 65525, 42645, 480, 19925,
+    65504, 13408, 17365, 48192, 65525, 65525, 27061, 160, 65525, 65525, 3157, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 54624, 7702, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 52704,
+};
 // end of what tests/tables/make_tables.py wrote
 
 static const mrc__unicode mrc__unicode_tables = {
@@ -38263,6 +38929,8 @@ static const mrc__unicode mrc__unicode_tables = {
     .compatible_runs = mrc__uni_compatible_runs,
     .n_compatible_runs = sizeof mrc__uni_compatible_runs / sizeof *mrc__uni_compatible_runs,
     .compatible_parts = mrc__uni_compatible_parts,
+    .categories = mrc__uni_categories,
+    .n_categories = sizeof mrc__uni_categories / sizeof *mrc__uni_categories,
 };
 
 // What tests/tables/metrics_tables.py prints: Python 3.11's classes.
