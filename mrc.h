@@ -671,16 +671,14 @@ typedef enum mrc_head_type {
 // What a directory for retrieval says beside its config.json: how rows become vectors or scores,
 // and how texts become rows.
 typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
-typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE, on row 0
-    MRC_SCORE_POOLER,               // BERT: tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_TANH,           // RoBERTa: dropout, tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_GELU,           // ELECTRA: dropout, gelu(W1 h + b1), dropout, W2
-    MRC_SCORE_LINEAR,               // dropout, W2
-    MRC_SCORE_POOLER_LINEAR         // as BERT, W2 is called linear
+typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE
+    MRC_SCORE_FAMILY,               // the family's own, as in its ..ForSequenceClassification
+    MRC_SCORE_LINEAR,               // dropout and a map that is called linear, on the first row
+    MRC_SCORE_POOLER_LINEAR         // tanh(W h + b), the encoder's pooler, before them
 } mrc_score_kind;
 #define MRC_PROMPT_BYTES 256
 typedef struct mrc_encoder_config {
-    uint32_t   poolings;            // a bit each of mrc_pooling; several stand behind one another
+    uint32_t   poolings;            // a bit each of mrc_pooling; of scores 0: the first row
     int        pooler;              // 1: tanh(W h + b) of the first row, the encoder's own pooler
     int        exclude_prompt;      // 1: a prompt's rows are not pooled
     size_t     projection_size;     // of a linear map behind the pooling, or of token rows; 0: none
@@ -6972,13 +6970,18 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
+// Bytes of the backend, wherever they are: src is an address of its own.
+static mrc_status mrc__download(mrc_ctx *ctx, void *dst, const void *src, size_t bytes) {
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    mrc_status s = ctx->be->download(ctx->be, dst, src, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
     MRC__ARG(ctx, !t || !dst);
-    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
-    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+    return mrc__download(ctx, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
 }
 
 // Parameters have frame 0: no rewind reaches them.
@@ -16622,7 +16625,7 @@ static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint6
         if (run > bytes - done) run = bytes - done;
         char *to = (char *)dst + done;
         if (all) memcpy(to, all + from, run);
-        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+        else s = mrc__download(ctx, to, (const char *)t->data + from, run);
     }
     if (all) ctx->host.free(ctx->host.user, all);
     return s;
@@ -16633,8 +16636,8 @@ static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, voi
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
-                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+                 : mrc__download(ctx, dst, (const char *)t->data + offset, bytes);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s", t->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
                      t->name);
@@ -26450,6 +26453,43 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+// The head of a cross-encoder: dropout where there is some before `dense`, act(dense), perhaps a
+// norm, dropout, answer.  answer NULL: the family has no such head.
+typedef struct mrc__score_form {
+    const char *dense, *norm, *answer;
+    mrc_act     act;
+    int         inside, drops;          // dense is named behind the encoder's prefix
+} mrc__score_form;
+static mrc__score_form mrc__score_form_of(const mrc_model_config *c) {
+    const mrc_score_kind kind = c->encoder.score_kind;
+    const mrc__score_form roberta = { "classifier.dense", NULL, "classifier.out_proj",
+                                      MRC_ACT_TANH, 0, 1 };
+    mrc__score_form f = { "pooler.dense", NULL, "classifier", MRC_ACT_TANH, 1, 0 };
+    if (kind != MRC_SCORE_FAMILY) f.answer = "linear";
+    if (kind == MRC_SCORE_LINEAR) f.dense = NULL;
+    if (kind != MRC_SCORE_FAMILY) return f;
+    switch (c->model_type) {
+    case MRC_MODEL_BERT: return f;
+    case MRC_MODEL_ALBERT: f.dense = "pooler"; return f;
+    case MRC_MODEL_DISTILBERT:
+        return (mrc__score_form){ "pre_classifier", NULL, "classifier", MRC_ACT_RELU, 0, 0 };
+    case MRC_MODEL_DEBERTA: case MRC_MODEL_DEBERTA_V2:      // pooler_dropout is 0 in all of them
+        return (mrc__score_form){ "pooler.dense", NULL, "classifier", MRC_ACT_GELU, 0, 0 };
+    case MRC_MODEL_MODERNBERT:
+        return (mrc__score_form){ "head.dense", "head.norm", "classifier",
+                                  c->classifier_activation, 0, 0 };
+    case MRC_MODEL_ELECTRA: case MRC_MODEL_BIG_BIRD:
+        f = roberta;
+        f.act = c->model_type == MRC_MODEL_ELECTRA ? MRC_ACT_GELU : c->hidden_act;
+        return f;
+    case MRC_MODEL_MOBILEBERT: case MRC_MODEL_SPLINTER: case MRC_MODEL_TYPE_COUNT:
+        return (mrc__score_form){0};
+    case MRC_MODEL_ROBERTA: case MRC_MODEL_XLM_ROBERTA: case MRC_MODEL_CAMEMBERT:
+    case MRC_MODEL_MPNET: break;
+    }
+    return roberta;
+}
+
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
 static void mrc__make_retrieval(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
@@ -26475,15 +26515,14 @@ static void mrc__make_retrieval(mrc__builder *b) {
                                      c->initializer_range, "linear.weight");
         return;
     }
-    if (e->score_kind == MRC_SCORE_POOLER || e->score_kind == MRC_SCORE_POOLER_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, pooler);
-    } else if (e->score_kind != MRC_SCORE_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, "classifier.dense");
+    const mrc__score_form f = mrc__score_form_of(c);
+    snprintf(pooler, sizeof pooler, "%s%s", f.inside ? mrc__prefix(c) : "", f.dense ? f.dense : "");
+    if (f.dense) {
+        w->dense = mrc__make_map_of(b, h, h, pooler, c->initializer_range, f.norm == NULL
+                                    || c->classifier_bias);
     }
-    w->answer = mrc__make_linear(b, e->num_labels, h, e->score_kind == MRC_SCORE_POOLER
-                                 ? "classifier" : e->score_kind == MRC_SCORE_LINEAR
-                                 || e->score_kind == MRC_SCORE_POOLER_LINEAR ? "linear"
-                                 : "classifier.out_proj");
+    if (f.norm) w->dense_norm = mrc__make_norm(b, h, f.norm);
+    w->answer = mrc__make_linear(b, e->num_labels, h, f.answer);
 }
 
 // Splinter's head: a map with GELU and norm of the question's row and one of all, for each end.
@@ -27311,14 +27350,15 @@ static mrc_tensor *mrc__score_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     double p = e->classifier_dropout >= 0 ? e->classifier_dropout : m->config.hidden_dropout_prob;
     if (!dropout) p = 0;
     if (!x || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
-    mrc_tensor *h = mrc_pool(ctx, x, MRC_POOLING_CLS, 0, batch);
+    const mrc__score_form f = mrc__score_form_of(&m->config);
+    mrc_tensor *h = mrc_pool(ctx, x, e->poolings >> MRC_POOLING_MEAN & 1 ? MRC_POOLING_MEAN
+                             : MRC_POOLING_CLS, 0, batch);
     mrc_drop(ctx, x);
-    if (e->score_kind == MRC_SCORE_DENSE_TANH || e->score_kind == MRC_SCORE_DENSE_GELU) {
-        h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
-    }
-    if (e->score_kind != MRC_SCORE_LINEAR) {
-        h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias,
-                       e->score_kind == MRC_SCORE_DENSE_GELU ? MRC_ACT_GELU : MRC_ACT_TANH);
+    if (f.drops) h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
+    if (f.dense) h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias, f.act);
+    if (f.norm) {
+        h = mrc_layer_norm(ctx, h, w->dense_norm.weight, w->dense_norm.bias,
+                           mrc__norm_eps(&m->config));
     }
     h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.out"), &rows);
     return mrc_linear(ctx, h, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
@@ -27712,19 +27752,28 @@ static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const cha
     return s;
 }
 
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+// file (MRC__PATH_BYTES): the folder's weights; *there 0: it has none, and that is where they would
+// be.
+static mrc_status mrc__weights_path(mrc_ctx *ctx, const char *folder, char *file, int *there) {
     static const char *const names[] = {
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
+    *there = 0;
+    for (int i = 0; names[i] && !*there; i++) {
+        MRC__TRY(mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[i]));
+        *there = mrc_path_kind(file) == MRC_PATH_FILE;
+    }
+    return *there ? MRC_OK : mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[0]);
+}
+
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     char file[MRC__PATH_BYTES];
+    int there;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_path_kind(path) == MRC_PATH_DIR) {
-        for (int i = 0; ; i++) {
-            MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, names[names[i] ? i : 0]));
-            if (!names[i] || mrc_path_kind(file) == MRC_PATH_FILE) break;
-        }
+        MRC__TRY(mrc__weights_path(ctx, path, file, &there));
         path = file;                // where there is none, the error names the first
     }
     if (mrc__ends_with(path, ".index.json")) return mrc__index_open(ctx, out, path);
@@ -27906,12 +27955,11 @@ static int mrc__retrieval_key(const char *key) {
 
 // The keys of config.json of a head for retrieval.
 static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) {
-    static const char *const words[MRC_MODEL_TYPE_COUNT] = {
-        [MRC_MODEL_ROBERTA] = "Roberta", [MRC_MODEL_BERT] = "Bert",
-        [MRC_MODEL_XLM_ROBERTA] = "XLMRoberta", [MRC_MODEL_CAMEMBERT] = "Camembert",
-        [MRC_MODEL_ELECTRA] = "Electra", [MRC_MODEL_DISTILBERT] = "DistilBert" };
     const mrc_encoder_config *e = &c->encoder;
-    const char *word = words[c->model_type] ? words[c->model_type] : "";
+    char word[64];                      // of RobertaForQuestionAnswering "Roberta"
+    snprintf(word, sizeof word, "%s", mrc__family_of(c)->architecture);
+    char *tail = strstr(word, "For");
+    if (tail) *tail = 0;
     if (c->head == MRC_HEAD_TOKENS) {
         mrc_text_printf(t, ",\n  \"architectures\": [\"HF_ColBERT\"]");
     }
@@ -27926,7 +27974,7 @@ static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) 
                     e->num_labels > 1 ? ", \"1\": \"LABEL_1\"" : "",
                     e->num_labels > 1 ? ", \"LABEL_1\": 1" : "",
                     e->sigmoid ? "activation.Sigmoid" : "linear.Identity");
-    if (e->classifier_dropout >= 0) {
+    if (e->classifier_dropout >= 0 && c->model_type != MRC_MODEL_MODERNBERT) {  // has it as a key
         mrc_text_printf(t, ",\n  \"classifier_dropout\": ");
         mrc_text_number(t, e->classifier_dropout);
     }
@@ -28553,7 +28601,7 @@ static mrc_status mrc__model_save(mrc_ctx *ctx, const mrc_model *m, const char *
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     char folder[MRC__PATH_BYTES];
-    MRC__ARG(ctx, !m || !path);
+    MRC__ARG(ctx, !m || !path || !ctx->be);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -28696,7 +28744,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
     int sent = 0;
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    MRC__ARG(ctx, !output_dir || !m || !o || !state || !ctx->be);
     if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
     mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
     return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
@@ -28912,12 +28960,12 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
         size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
         for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
             n = bytes - at < piece ? bytes - at : piece;
-            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            s = mrc__download(ctx, host, (const char *)t->data + at, n);
             *crc = mrc_crc32c(*crc, host, n);
         }
     }
     ctx->host.free(ctx->host.user, host);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+    return s;
 }
 
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
@@ -29270,7 +29318,7 @@ static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
         char *own = (char *)s->p->data + s->lo * size;
         void *average = o->ema->list[i]->data;
         if (n == 0) continue;
-        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        mrc_status status = mrc__download(ctx, host, own, n * size);
         if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
         if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
         if (status != MRC_OK) {
@@ -29341,8 +29389,7 @@ static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, vo
         f->o->shards.kind = f->kind;
     }
     const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
-    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
-    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    MRC__TRY(mrc__download(ctx, dst, from + offset, bytes));
     if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
 }
@@ -35196,10 +35243,37 @@ static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
                      "Identity)", d->path, word);
 }
 
+// Whether the logits' map is called linear, as in modules that people wrote themselves, and whether
+// the encoder's pooler stands before it.
+static mrc_status mrc__dir_score_kind(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_st_entry *e;
+    mrc_safetensors *st;
+    char file[MRC__PATH_BYTES];
+    int linear = 0, own = 0, pooler = 0, there = 0;
+    MRC__TRY(mrc__weights_path(d->ctx, d->path, file, &there));
+    if (!there) return MRC_OK;                      // a config.json alone
+    MRC__TRY(mrc_weights_open(d->ctx, &st, file));
+    for (size_t i = 0; (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+        linear |= !strcmp(e->name, "linear.weight");
+        own |= !strncmp(e->name, "classifier.", 11);
+        pooler |= mrc__ends_with(e->name, "pooler.dense.weight");
+    }
+    mrc_safetensors_close(st);
+    if (linear && !own) c->score_kind = pooler ? MRC_SCORE_POOLER_LINEAR : MRC_SCORE_LINEAR;
+    return MRC_OK;
+}
+
 static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
+    static const char *const drops[] = { "classifier_dropout", "seq_classif_dropout",
+                                         "cls_dropout", "classifier_dropout_prob" };
     mrc_encoder_config *c = &d->out->encoder;
     const mrc_json *labels = d->config ? mrc_json_get(d->config, "id2label") : NULL;
-    const mrc_json *drop = d->config ? mrc_json_get(d->config, "classifier_dropout") : NULL;
+    const char *pooling = mrc__json_text(d->config, "classifier_pooling");
+    const mrc_json *drop = NULL;
+    for (int i = 0; d->config && i < 4 && (!drop || drop->type != MRC_JSON_NUMBER); i++) {
+        drop = mrc_json_get(d->config, drops[i]);
+    }
     int pretrained = mrc__ends_with(mrc__dir_architecture(d), "ForSequenceClassification");
     size_t n = labels && labels->type == MRC_JSON_OBJECT && labels->n ? labels->n : 0;
     c->num_labels = mrc__json_count(d->config, "num_labels", n ? n : pretrained ? 2 : 1);
@@ -35209,9 +35283,13 @@ static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
     }
     c->classifier_dropout = drop && drop->type == MRC_JSON_NUMBER && drop->number >= 0
                           && drop->number < 1 ? drop->number : -1;
-    c->score_kind = d->out->model_type == MRC_MODEL_BERT ? MRC_SCORE_POOLER
-                  : d->out->model_type == MRC_MODEL_ELECTRA ? MRC_SCORE_DENSE_GELU
-                  : MRC_SCORE_DENSE_TANH;
+    if (pooling && !strcmp(pooling, "mean")) c->poolings = 1u << MRC_POOLING_MEAN;
+    MRC__TRY(mrc__dir_score_kind(d));
+    if (!mrc__score_form_of(d->out).answer) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: a cross-encoder of model_type %s "
+                         "(expected another family, or a map linear.weight on its first row)",
+                         d->path, mrc_model_type_name(d->out->model_type));
+    }
     c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     return mrc__dir_activation(d);
 }
@@ -35670,6 +35748,12 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     return MRC_OK;
 }
 
+// The first weight that a directory lacks; user: 128 bytes.
+static void mrc__encoder_note(void *user, mrc_load_note note, const char *name) {
+    char *missing = user;
+    if (note == MRC_LOAD_MISSING && !*missing) snprintf(missing, 128, "%s", name);
+}
+
 // Two towers' vectors are compared, so both make them alike.
 static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const char *questions,
                                       const char *pooling) {
@@ -35687,6 +35771,7 @@ static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const ch
 static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                     const mrc_encoder_desc *desc) {
     char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES], passages[MRC__PATH_BYTES];
+    char missing[128] = "";
     mrc_ctx *ctx = e->ctx;
     mrc_encoder_config *c = &e->config.encoder;
     MRC__TRY(mrc__encoder_base(ctx, path, base));
@@ -35708,7 +35793,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     }
     mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
                                  .int8_keep = desc->int8_keep, .for_prediction = 1,
-                                 .dense_path = path };
+                                 .dense_path = path, .note = mrc__encoder_note,
+                                 .user = missing };
     e->model = desc->model;
     if (!e->model) {
         const char *questions = desc->query_path;
@@ -35720,6 +35806,10 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
         e->model = e->own_model;
+        if (*missing) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s (expected it: without, vectors "
+                             "and scores mean nothing)", path, missing);
+        }
     }
     e->query_model = e->model->question;
     if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
@@ -36889,7 +36979,7 @@ static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
     for (int side = 0; side < 2; side++) {
         const void *g = mrc_grad(c->ctx, t[side]);
         size_t bytes = k[side].rows * k[side].width * sizeof(float);
-        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+        if (g) MRC__TRY(mrc__download(c->ctx, k[side].gradients, g, bytes));
     }
     mrc_ctx_reset(c->ctx);
     return MRC_OK;
