@@ -80,9 +80,9 @@
 //     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
 //     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
 //     >>api.tensor  >>api.tape  >>api.ops  >>api.kernels  >>api.comm  >>api.utf8  >>api.json
-//     >>api.file  >>api.safetensors
+//     >>api.file  >>api.weights
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
+//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.entries  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
@@ -671,16 +671,14 @@ typedef enum mrc_head_type {
 // What a directory for retrieval says beside its config.json: how rows become vectors or scores,
 // and how texts become rows.
 typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
-typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE, on row 0
-    MRC_SCORE_POOLER,               // BERT: tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_TANH,           // RoBERTa: dropout, tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_GELU,           // ELECTRA: dropout, gelu(W1 h + b1), dropout, W2
-    MRC_SCORE_LINEAR,               // dropout, W2
-    MRC_SCORE_POOLER_LINEAR         // as BERT, W2 is called linear
+typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE
+    MRC_SCORE_FAMILY,               // the family's own, as in its ..ForSequenceClassification
+    MRC_SCORE_LINEAR,               // dropout and a map that is called linear, on the first row
+    MRC_SCORE_POOLER_LINEAR         // tanh(W h + b), the encoder's pooler, before them
 } mrc_score_kind;
 #define MRC_PROMPT_BYTES 256
 typedef struct mrc_encoder_config {
-    uint32_t   poolings;            // a bit each of mrc_pooling; several stand behind one another
+    uint32_t   poolings;            // a bit each of mrc_pooling; of scores 0: the first row
     int        pooler;              // 1: tanh(W h + b) of the first row, the encoder's own pooler
     int        exclude_prompt;      // 1: a prompt's rows are not pooled
     size_t     projection_size;     // of a linear map behind the pooling, or of token rows; 0: none
@@ -1479,6 +1477,7 @@ typedef struct mrc_batch {
     mrc_tensor *cu_seqlens;         // (B + 1) i32, and so the rest
     mrc_tensor *sequence_index;     // (B): the sequence's index within the optimizer step
     mrc_tensor *real_len;           // (B)
+    mrc_tensor *cu_real;            // (2 B + 1), or NULL: a sequence's tokens and its pads apart
     mrc_tensor *loss_begin, *loss_end;  // (B): the rows of a sequence that the loss looks at
     mrc_tensor *targets;            // (2, B): start and end positions; outside: not counted
     mrc_tensor *input_ids, *token_type_ids, *position_ids;      // (N); NULL: none were given
@@ -2409,7 +2408,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
+// >>api.weights   named tensors in a file: every format is read, safetensors is written
 //
 // tests/RELIABILITY.md 3.1 says which files are refused, and why.
 //==============================================================================
@@ -2420,34 +2419,34 @@ typedef struct mrc_st_entry {
     uint64_t    shape[8], numel;
     uint64_t    begin, end;         // bytes, within the data area
 } mrc_st_entry;
-typedef struct mrc_safetensors mrc_safetensors;
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
+typedef struct mrc_weights mrc_weights;
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
+MRCDEF void       mrc_weights_close(mrc_weights *st);           // NULL is fine; before its context
 // In the order of the data; NULL past the last.
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index);
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name);
 // Metadata by key; NULL when absent.
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key);
 // numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
 // value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst);
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst);
 
 // All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e, uint32_t *crc);
+MRCDEF const char *mrc_weights_format(const mrc_weights *st);       // safetensors or torch
 // Records of PyTorch's files that were written without a checksum, which is logged too.
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st);
 
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 // A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
 // model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
 // of them that is there, and no other if that one is bad.
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
 // (called with rising offsets), so that a device's tensors need no second copy of the model.
@@ -4865,14 +4864,11 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
 #define MRC__PATH_BYTES 4400
 
 //==============================================================================
-// >>impl.safetensors
+// >>impl.entries   the tensors of a file by name, whatever its format; how they are read
 //
-// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
-// nothing: the length is held against the file's size before anything is allocated, the header is
-// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
-// than its own size), and the ranges must tile the data area exactly.  Every size is computed with
+// safetensors files, PyTorch's and folders of shards become one list of entries.  An entry knows
+// where its elements lie; nothing is read before it is asked for.  Every size is computed with
 // overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
-// The writer makes what the format's own library makes: the same order, the same padding.
 //==============================================================================
 #define MRC__ST_HEADER_MAX 100000000u
 #define MRC__ST_COUNT_MAX  1000000u
@@ -4927,7 +4923,7 @@ typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__
 // An entry and where its elements lie; those of PyTorch's files may be strided.
 typedef struct mrc__st_item {
     mrc_st_entry     e;             // first: users hold its address
-    mrc_safetensors *owner;         // the file; of a sharded checkpoint, one of several
+    mrc_weights *owner;         // the file; of a sharded checkpoint, one of several
     uint64_t         at;            // in the file, of the first element
     int              strided;
     uint64_t         stride[8];     // in elements
@@ -4936,20 +4932,20 @@ typedef struct mrc__st_item {
 } mrc__st_item;
 
 // One reader for safetensors files, PyTorch's and folders of shards: a list of entries.
-struct mrc_safetensors {
+struct mrc_weights {
     mrc_ctx      *ctx;
     int           fd;               // -1: a sharded checkpoint, whose files are `shards`
     const char   *path, *format;
-    mrc_safetensors **shards;
+    mrc_weights **shards;
     size_t        n_shards, shards_capacity;
     uint64_t      data_begin;       // in the file
     mrc__bump     pool;             // entries, names, metadata
-    const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
+    const void  **by_offset;        // mrc_st_entry: how mrc_weights_at counts them
     const void  **by_name;
     size_t        n, capacity;
     const void  **meta;             // mrc__st_meta by key
     size_t        n_meta, meta_capacity;
-    size_t        unchecked;        // see mrc_safetensors_unchecked
+    size_t        unchecked;        // see mrc_weights_unchecked
 };
 
 // Exactly these bytes.
@@ -4962,192 +4958,18 @@ static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
 
-// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
-static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
-                                   int *n) {
-    *n = 0;
-    if (lx->token != '[') return mrc__lexer_expected(lx, field);
-    MRC__TRY(mrc__lexer_next(lx));
-    while (lx->token != ']') {
-        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
-        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
-        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
-        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
-        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
-            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
-                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
-        }
-        ++*n;
-        MRC__TRY(mrc__lexer_next(lx));
-    }
-    return MRC_OK;
-}
-
-// One field of a tensor's object, the current token its value; *seen gathers which there were.
-static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
-                                unsigned *seen) {
-    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
-    uint64_t offsets[2];
-    size_t i = 0;
-    int n;
-    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
-        i++;
-    }
-    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
-    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
-    *seen |= 1u << i;
-    if (i == 0) {
-        char plain[96];             // the longest takes 66 bytes, all of it in escapes
-        const char *text = lx->text;
-        size_t bytes = lx->bytes;
-        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
-            bytes = mrc__json_unescape(lx->text, bytes, plain);
-            text = plain;
-        }
-        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
-        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
-        e->dtype = mrc__st_dtypes[dtype].name;
-        return MRC_OK;
-    }
-    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
-    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
-    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
-    e->begin = offsets[0];
-    e->end = offsets[1];
-    return MRC_OK;
-}
-
-// Keys are compared as they stand in the file: an escape in one of the three fields' names would
-// go unrecognised, so it is undone first.
-static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
-    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
-    *key = *lx;
-    if (lx->escaped && lx->bytes <= room_bytes) {
-        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
-        key->text = room;
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
-    return mrc__lexer_next(lx);
-}
-
-// Between members: 1 in *more when another key is the current token.
-static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
-    *more = lx->token != '}';
-    if (!*more || first) return MRC_OK;
-    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
-    return mrc__lexer_next(lx);
-}
-
-static mrc_status mrc__st_memory(const mrc_safetensors *st) {
+static mrc_status mrc__st_memory(const mrc_weights *st) {
     return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no memory for its header", st->path);
 }
 
 // The list with room for one more pointer.
-static int mrc__st_push(mrc_safetensors *st, const void ***list, size_t *capacity, size_t *n,
+static int mrc__st_push(mrc_weights *st, const void ***list, size_t *capacity, size_t *n,
                         const void *item) {
     void *data = (void *)*list;
     if (!mrc__grow(&st->ctx->host, &data, capacity, *n + 1, sizeof **list)) return 0;
     *list = data;
     (*list)[(*n)++] = item;
     return 1;
-}
-
-// A tensor's object; the current token is its opening, `key` its name.
-static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc__lexer *key) {
-    mrc__lexer field;
-    char room[128];
-    unsigned seen = 0;
-    uint64_t bytes;
-    size_t name_bytes = 0;
-    int more;
-    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
-    if (!item) return mrc__st_memory(st);
-    memset(item, 0, sizeof *item);
-    item->owner = st;
-    mrc_st_entry *e = &item->e;
-    mrc__lexer name = *key;
-    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
-    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
-        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
-                               name_bytes, MRC__ST_NAME_MAX);
-    }
-    if (st->n == MRC__ST_COUNT_MAX) {
-        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
-    }
-    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
-        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    if (seen != 7) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
-                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
-    }
-    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
-                                   &e->numel, &bytes);
-    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
-    if (e->end < e->begin || e->end - e->begin != bytes) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
-                               "shape and dtype need %llu bytes", e->name,
-                               (unsigned long long)e->begin, (unsigned long long)e->end,
-                               (unsigned long long)bytes);
-    }
-    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
-                                                                      : mrc__st_memory(st);
-}
-
-// The object of __metadata__, strings all of it.
-static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
-    int more;
-    size_t bytes;
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer key;
-        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
-        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
-        if (!m) return mrc__st_memory(st);
-        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
-        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
-        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
-        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
-            return mrc__st_memory(st);
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    return MRC_OK;
-}
-
-static mrc_status mrc__st_header(mrc_safetensors *st, mrc__lexer *lx) {
-    static const char metadata[] = "__metadata__";
-    mrc__lexer key;
-    char room[128];
-    int more, n_metadata = 0;
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer as_written = *lx;
-        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
-        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
-            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
-            MRC__TRY(mrc__st_metadata(st, lx));
-        } else {
-            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
 }
 
 static int mrc__st_compare_offset(const void *a, const void *b) {
@@ -5164,13 +4986,13 @@ static int mrc__st_compare_meta(const void *a, const void *b) {
     return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
 }
 
-static mrc__st_item *mrc__st_item_of(const mrc_safetensors *st, size_t index) {
+static mrc__st_item *mrc__st_item_of(const mrc_weights *st, size_t index) {
     union { const void *from; mrc__st_item *to; } item = { .from = st->by_offset[index] };
     return item.to;                 // ours, and still to be completed
 }
 
 // The entries by name too; two of one name are refused.
-static mrc_status mrc__st_index_names(mrc_safetensors *st) {
+static mrc_status mrc__st_index_names(mrc_weights *st) {
     size_t bytes = 0;
     if (st->n == 0) return MRC_OK;
     st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
@@ -5188,63 +5010,6 @@ static mrc_status mrc__st_index_names(mrc_safetensors *st) {
     return MRC_OK;
 }
 
-// Names once each, and ranges that follow each other from 0 to the end of the file.
-static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    uint64_t at = 0;
-    MRC__TRY(mrc__st_index_names(st));
-    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
-    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
-    for (size_t i = 1; i < st->n_meta; i++) {
-        const mrc__st_meta *m = st->meta[i];
-        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
-                             m->key);
-        }
-    }
-    for (size_t i = 0; i < st->n; i++) {
-        const mrc_st_entry *e = st->by_offset[i];
-        if (e->begin != at) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
-                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
-                             (unsigned long long)at);
-        }
-        mrc__st_item_of(st, i)->at = st->data_begin + at;
-        at = e->end;
-    }
-    if (at == data_bytes) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
-                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
-}
-
-// Length, header, checks.  The header's text is freed: entries own copies.
-static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    unsigned char length[8];
-    if (file_bytes < 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
-                         st->path, (unsigned long long)file_bytes);
-    }
-    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
-    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
-    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
-                         "most %u: truncated, or no safetensors file", st->path,
-                         (unsigned long long)n, (unsigned long long)file_bytes,
-                         MRC__ST_HEADER_MAX);
-    }
-    st->data_begin = 8 + n;
-    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
-    if (!header) return mrc__st_memory(st);
-    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
-    mrc__lexer lx;
-    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
-    if (s == MRC_OK) s = mrc__st_header(st, &lx);
-    ctx->host.free(ctx->host.user, header);
-    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
-}
-
-// A reader without entries yet, its file open; path NULL-free and copied.
 // A file that is neither format but is known is named; a zip is PyTorch's.
 static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
     char first[64];
@@ -5254,7 +5019,8 @@ static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
                      "PyTorch's)", path, what);
 }
 
-static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
+// A reader without entries yet.  file_bytes NULL: of no file of its own (a folder of shards).
+static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_weights **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
     int fd = -1;
@@ -5269,7 +5035,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
         close(fd);
         return s;
     }
-    mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
+    mrc_weights *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
     if (!st) {
         if (fd >= 0) close(fd);
@@ -5285,20 +5051,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
-    uint64_t file_bytes = 0;
-    mrc_safetensors *st = NULL;
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
-    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
-    mrc_status s = mrc__st_load(st, file_bytes);
-    if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
-    return s;
-}
-
-static void mrc__st_close_one(mrc_safetensors *st) {
+static void mrc__st_close_one(mrc_weights *st) {
     const mrc_allocator *host = &st->ctx->host;
     if (st->fd >= 0) close(st->fd);
     if (st->by_offset) host->free(host->user, st->by_offset);
@@ -5326,20 +5079,20 @@ static void mrc__st_part_task(void *arg, size_t task, size_t worker) {
     p->ok = mrc__pread(p->fd, p->at, p->to, p->bytes) == p->bytes;
 }
 
-MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+MRCDEF void mrc_weights_close(mrc_weights *st) {
     if (!st) return;
     for (size_t i = 0; i < st->n_shards; i++) mrc__st_close_one(st->shards[i]);
     mrc__st_close_one(st);
 }
 
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st) {
+MRCDEF const char *mrc_weights_format(const mrc_weights *st) {
     return st ? st->format : "";
 }
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st) {
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st) {
     return st ? st->unchecked : 0;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index) {
     return st && index < st->n ? st->by_offset[index] : NULL;
 }
 
@@ -5355,14 +5108,14 @@ static size_t mrc__st_search(const void *const *list, size_t n, const void *key,
     return low < n && !compare(list[low], key) ? low : n;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name) {
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name) {
     if (!st || !name) return NULL;
     const mrc_st_entry key = { .name = name };
     size_t i = mrc__st_search(st->by_name, st->n, &key, mrc__st_compare_name);
     return i < st->n ? st->by_name[i] : NULL;
 }
 
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key) {
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key) {
     if (!st || !key) return NULL;
     const mrc__st_meta wanted = { .key = key, .key_bytes = strlen(key) };
     size_t i = mrc__st_search(st->meta, st->n_meta, &wanted, mrc__st_compare_meta);
@@ -5455,7 +5208,7 @@ static mrc_status mrc__st_fetch(const mrc__st_item *item, const char *data, size
 
 // What mrc__st_fetch wants as data.
 static mrc_status mrc__st_span(const mrc__st_item *item, size_t element, char **data) {
-    const mrc_safetensors *st = item->owner;
+    const mrc_weights *st = item->owner;
     uint64_t bytes = element;
     *data = NULL;
     if (!item->strided) return MRC_OK;
@@ -5511,8 +5264,8 @@ static mrc_status mrc__st_convert_piece(const mrc__st_item *item, void *user, ui
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst) {
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst) {
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     const mrc__st_item *item = (const mrc__st_item *)e;
     mrc__st_from from = mrc__st_source(e->dtype);
@@ -5541,7 +5294,7 @@ static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint6
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst) {
     const mrc__st_item *item = (const mrc__st_item *)e;
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     mrc__st_target t = { .out = dst };
@@ -5574,8 +5327,8 @@ static mrc_status mrc__st_crc_piece(const mrc__st_item *item, void *user, uint64
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e,
-                                         uint32_t *crc) {
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e,
+                                     uint32_t *crc) {
     if (!st || !e || !crc) return MRC_ERR_ARG;
     mrc__st_target t = { .from = mrc__st_source(e->dtype), .out = (char *)crc };
     *crc = 0;
@@ -5585,6 +5338,258 @@ MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry
     }
     t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
     return mrc__st_stream((const mrc__st_item *)e, t.element, mrc__st_crc_piece, &t);
+}
+
+//==============================================================================
+// >>impl.safetensors
+//
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
+// nothing: the length is held against the file's size before anything is allocated, the header is
+// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
+// than its own size), and the ranges must tile the data area exactly.  The writer makes what the
+// format's own library makes: the same order, the same padding.
+//==============================================================================
+// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
+static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
+                                   int *n) {
+    *n = 0;
+    if (lx->token != '[') return mrc__lexer_expected(lx, field);
+    MRC__TRY(mrc__lexer_next(lx));
+    while (lx->token != ']') {
+        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
+        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
+        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
+        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
+            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
+                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
+        }
+        ++*n;
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    return MRC_OK;
+}
+
+// One field of a tensor's object, the current token its value; *seen gathers which there were.
+static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
+                                unsigned *seen) {
+    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2];
+    size_t i = 0;
+    int n;
+    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
+        i++;
+    }
+    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
+    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
+    *seen |= 1u << i;
+    if (i == 0) {
+        char plain[96];             // the longest takes 66 bytes, all of it in escapes
+        const char *text = lx->text;
+        size_t bytes = lx->bytes;
+        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
+            bytes = mrc__json_unescape(lx->text, bytes, plain);
+            text = plain;
+        }
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
+        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
+        e->dtype = mrc__st_dtypes[dtype].name;
+        return MRC_OK;
+    }
+    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
+    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
+    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
+    e->begin = offsets[0];
+    e->end = offsets[1];
+    return MRC_OK;
+}
+
+// Keys are compared as they stand in the file: an escape in one of the three fields' names would
+// go unrecognised, so it is undone first.
+static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
+    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
+    *key = *lx;
+    if (lx->escaped && lx->bytes <= room_bytes) {
+        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
+        key->text = room;
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+    return mrc__lexer_next(lx);
+}
+
+// Between members: 1 in *more when another key is the current token.
+static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
+    *more = lx->token != '}';
+    if (!*more || first) return MRC_OK;
+    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
+    return mrc__lexer_next(lx);
+}
+
+// A tensor's object; the current token is its opening, `key` its name.
+static mrc_status mrc__st_tensor(mrc_weights *st, mrc__lexer *lx, const mrc__lexer *key) {
+    mrc__lexer field;
+    char room[128];
+    unsigned seen = 0;
+    uint64_t bytes;
+    size_t name_bytes = 0;
+    int more;
+    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
+    if (!item) return mrc__st_memory(st);
+    memset(item, 0, sizeof *item);
+    item->owner = st;
+    mrc_st_entry *e = &item->e;
+    mrc__lexer name = *key;
+    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
+    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
+        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
+                               name_bytes, MRC__ST_NAME_MAX);
+    }
+    if (st->n == MRC__ST_COUNT_MAX) {
+        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
+    }
+    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
+        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    if (seen != 7) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
+                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+    }
+    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
+                                   &e->numel, &bytes);
+    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
+    if (e->end < e->begin || e->end - e->begin != bytes) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
+                               "shape and dtype need %llu bytes", e->name,
+                               (unsigned long long)e->begin, (unsigned long long)e->end,
+                               (unsigned long long)bytes);
+    }
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
+                                                                      : mrc__st_memory(st);
+}
+
+// The object of __metadata__, strings all of it.
+static mrc_status mrc__st_metadata(mrc_weights *st, mrc__lexer *lx) {
+    int more;
+    size_t bytes;
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer key;
+        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
+        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
+        if (!m) return mrc__st_memory(st);
+        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
+        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
+        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
+            return mrc__st_memory(st);
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_header(mrc_weights *st, mrc__lexer *lx) {
+    static const char metadata[] = "__metadata__";
+    mrc__lexer key;
+    char room[128];
+    int more, n_metadata = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer as_written = *lx;
+        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
+        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
+            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
+            MRC__TRY(mrc__st_metadata(st, lx));
+        } else {
+            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+}
+
+// Names once each, and ranges that follow each other from 0 to the end of the file.
+static mrc_status mrc__st_check(mrc_weights *st, uint64_t data_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    uint64_t at = 0;
+    MRC__TRY(mrc__st_index_names(st));
+    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
+    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
+    for (size_t i = 1; i < st->n_meta; i++) {
+        const mrc__st_meta *m = st->meta[i];
+        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
+                             m->key);
+        }
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_offset[i];
+        if (e->begin != at) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
+                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
+                             (unsigned long long)at);
+        }
+        mrc__st_item_of(st, i)->at = st->data_begin + at;
+        at = e->end;
+    }
+    if (at == data_bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
+                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
+}
+
+// Length, header, checks.  The header's text is freed: entries own copies.
+static mrc_status mrc__st_load(mrc_weights *st, uint64_t file_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    unsigned char length[8];
+    if (file_bytes < 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
+                         st->path, (unsigned long long)file_bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
+    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
+    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
+                         "most %u: truncated, or no safetensors file", st->path,
+                         (unsigned long long)n, (unsigned long long)file_bytes,
+                         MRC__ST_HEADER_MAX);
+    }
+    st->data_begin = 8 + n;
+    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
+    if (!header) return mrc__st_memory(st);
+    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
+    if (s == MRC_OK) s = mrc__st_header(st, &lx);
+    ctx->host.free(ctx->host.user, header);
+    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
+    uint64_t file_bytes = 0;
+    mrc_weights *st = NULL;
+    MRC__ARG(ctx, !out);
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
+    mrc_status s = mrc__st_load(st, file_bytes);
+    if (s == MRC_OK) *out = st;
+    else mrc_weights_close(st);
+    return s;
 }
 
 // The tensors in the order in which they are written: wide dtypes first, then by name.
@@ -5826,7 +5831,7 @@ typedef struct mrc__pt_digit {
 enum { MRC__PT_ORDERED_DICT = 100, MRC__PT_SIZE, MRC__PT_PARAMETER, MRC__PT_REBUILD };
 
 typedef struct mrc__pt {
-    mrc_safetensors     *st;
+    mrc_weights         *st;
     mrc__bump            pool;                  // dies when the file is open
     uint64_t             budget;
     const unsigned char *data;                  // the pickle, or the old stream
@@ -6387,7 +6392,7 @@ typedef struct mrc__pt_walk {
 } mrc__pt_walk;
 
 static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st_item *tensor) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     if (name->bytes > MRC__ST_NAME_MAX || st->n == MRC__ST_COUNT_MAX) {
         return mrc__pt_fail(pt, "a tensor's name of more than %u bytes, or more than %u tensors",
                             MRC__ST_NAME_MAX, MRC__ST_COUNT_MAX);
@@ -6459,7 +6464,7 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
 
 // Lists the tensors below root, and where each begins in the file.
 static mrc_status mrc__pt_collect(mrc__pt *pt, mrc__pt_value root) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     mrc__pt_walk w = { .depth = 0 };
     mrc_text_init(&w.name, st->ctx);
     mrc_status s = mrc__pt_flatten(pt, &w, root);
@@ -6858,9 +6863,9 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
     return s;
 }
 
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     uint64_t file_bytes;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
@@ -6881,7 +6886,7 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char
         ctx->host.free(ctx->host.user, pt);
     }
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
@@ -6971,13 +6976,18 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
+// Bytes of the backend, wherever they are: src is an address of its own.
+static mrc_status mrc__download(mrc_ctx *ctx, void *dst, const void *src, size_t bytes) {
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    mrc_status s = ctx->be->download(ctx->be, dst, src, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
     MRC__ARG(ctx, !t || !dst);
-    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
-    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+    return mrc__download(ctx, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
 }
 
 // Parameters have frame 0: no rewind reaches them.
@@ -16104,7 +16114,7 @@ static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_
 static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
 static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path);
 static mrc_status mrc__shards_end(mrc_ctx *ctx, mrc_status mine);
 
@@ -16621,7 +16631,7 @@ static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint6
         if (run > bytes - done) run = bytes - done;
         char *to = (char *)dst + done;
         if (all) memcpy(to, all + from, run);
-        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+        else s = mrc__download(ctx, to, (const char *)t->data + from, run);
     }
     if (all) ctx->host.free(ctx->host.user, all);
     return s;
@@ -16632,8 +16642,8 @@ static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, voi
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
-                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+                 : mrc__download(ctx, dst, (const char *)t->data + offset, bytes);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s", t->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
                      t->name);
@@ -16674,10 +16684,10 @@ static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc
 
 // What our own files say of a tensor in their metadata: the CRC-32C of its bytes, as eight digits.
 #define MRC__SUM_KEY "crc32c."
-static const char *mrc__param_sum(const mrc_safetensors *st, const char *name) {
+static const char *mrc__param_sum(const mrc_weights *st, const char *name) {
     char key[512];
     int n = snprintf(key, sizeof key, MRC__SUM_KEY "%s", name);
-    return n > 0 && (size_t)n < sizeof key ? mrc_safetensors_meta(st, key) : NULL;
+    return n > 0 && (size_t)n < sizeof key ? mrc_weights_meta(st, key) : NULL;
 }
 
 static int mrc__param_sum_holds(const char *sum, const void *data, size_t bytes) {
@@ -16731,15 +16741,15 @@ static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st
 
 // Values of a matrix that is stored in bytes (I8) become numbers: each row has its scale, in
 // NAME_scale, as compressed-tensors writes them.  Bytes without scales are no weights.
-static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                         const mrc_tensor *t, void *values, const char *path) {
     const size_t rows = t->ndim ? t->shape[0] : 1, columns = rows ? t->numel / rows : 0;
     const int f64 = t->dtype == MRC_DTYPE_F64;
     char name[512];
     snprintf(name, sizeof name, "%s_zero_point", e->name);
-    const char *offset = mrc_safetensors_find(st, name) ? "and zero points" : "";
+    const char *offset = mrc_weights_find(st, name) ? "and zero points" : "";
     snprintf(name, sizeof name, "%s_scale", e->name);
-    const mrc_st_entry *scales = mrc_safetensors_find(st, name);
+    const mrc_st_entry *scales = mrc_weights_find(st, name);
     if (!scales || scales->numel != rows || *offset) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: %s is I8 (found %llu scales %s in %s, "
                          "expected one for each of %zu rows)", path, e->name,
@@ -16747,7 +16757,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     }
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
-    mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
+    mrc_status s = mrc_weights_read(st, scales, MRC_DTYPE_F64, scale);
     for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         double *wide = (double *)values + r * columns;
         float *row = (float *)values + r * columns;
@@ -16759,7 +16769,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
-static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
@@ -16772,7 +16782,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     }
     // Without a second copy, which was half of the time of loading a model.
     if (mrc__param_plain(ctx, e, t)) {
-        MRC__TRY(mrc_safetensors_read(st, e, t->dtype, t->data));
+        MRC__TRY(mrc_weights_read(st, e, t->dtype, t->data));
         return mrc__param_check(ctx, e, t->data, path);
     }
     if (e->end - e->begin > bytes) bytes = (size_t)(e->end - e->begin);
@@ -16780,10 +16790,10 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = MRC_OK;
     if (mrc__param_sum(((const mrc__st_item *)e)->owner, e->name)) {
-        s = mrc_safetensors_bytes(st, e, host);
+        s = mrc_weights_bytes(st, e, host);
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, t->dtype, host);
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
@@ -16851,7 +16861,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
 }
 
 MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char name[512];
     mrc_tensor *t;
     MRC__ARG(ctx, !o || !path);
@@ -16860,11 +16870,11 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     for (size_t i = o->shards.list ? mrc__optimizer_kept(o) : 0; s == MRC_OK; i++) {
         t = mrc__optimizer_file_at(o, i, name, sizeof name);
         if (!t) break;
-        const mrc_st_entry *e = mrc_safetensors_find(st, name);
+        const mrc_st_entry *e = mrc_weights_find(st, name);
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -17202,6 +17212,7 @@ struct mrc_tokenizer {
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
     uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
     double           *scores;       // by id: Unigram
+    uint32_t         *seconds;      // Unigram: by the first two code points, their node in words
     double            unk_score;
     int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
     uint32_t         *byte_ranks;   // in its loop: merges of two bytes, by first << 8 | second
@@ -17236,8 +17247,8 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->atoms, tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
-                             tok->wholes_seen };
+                             tok->atoms, tok->token_at, tok->scores, tok->seconds, tok->byte_ranks,
+                             tok->wholes, tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -18456,8 +18467,8 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
 // their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
 // by name.  The leftmost match is found, and of those the one that a backtracking engine finds
-// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a
-// character costs at most as many steps as the program has instructions, whatever the text is.
+// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a match
+// costs at most as many steps for each character that it looks at as the program has instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19186,13 +19197,15 @@ static void mrc__pre_metaspace(mrc__tok_run *r, const mrc__tok_step *s) {
                   && (s->right == MRC__SCHEME_ALWAYS
                       || (s->right == MRC__SCHEME_FIRST && c->begin == 0));
         if (before) *to++ = (mrc__tok_char){ mark, c->begin, c->end };
-        for (size_t k = 0; k < n; k++) {
+        r->spare.n = begin + (size_t)before;
+        for (size_t k = 0; k < n; k++, r->spare.n++) {
             to[k] = c[k];
             if (c[k].cp == ' ') to[k].cp = mark;
+            if (!s->left || to[k].cp != mark || r->spare.n == begin) continue;
+            mrc__part_add(r, begin, r->spare.n);
+            begin = r->spare.n;
         }
-        r->spare.n = begin + (size_t)before + n;
-        if (s->left) mrc__split_part(r, s, r->spare.at, begin, r->spare.n, MRC__SPLIT_NEXT);
-        else mrc__part_add(r, begin, r->spare.n);
+        mrc__part_add(r, begin, r->spare.n);
     }
     mrc__tok_swap(r);
     mrc__parts_swap(r);
@@ -19206,7 +19219,6 @@ static mrc_status mrc__pre_metaspace_read(mrc__tok_source *src, mrc_tokenizer *t
     MRC__TRY(mrc__tok_string(src, j, "prepend_scheme", &scheme));
     MRC__TRY(mrc__tok_bool(src, j, "split", &split));
     MRC__TRY(mrc__tok_bool(src, j, "add_prefix_space", &prefix));
-    s->match = mrc__match_literal;
     s->left = split != 0;
     s->right = -1;
     for (int i = 0; i < 3; i++) {
@@ -20240,6 +20252,19 @@ static void mrc__unigram_unknown(mrc__tok_run *r, const mrc__tok_char *c, size_t
     }
 }
 
+// The node of two code points, from the first one's.  Those of ASCII, and behind the mark of a
+// word, are in a table: most pieces that a text's characters begin end here.
+#define MRC__UNIGRAM_FIRSTS 129u
+static inline uint32_t mrc__unigram_first(uint32_t cp) {
+    return cp < 128 ? cp : cp == 0x2581 ? 128 : MRC__UNIGRAM_FIRSTS;
+}
+static inline uint32_t mrc__unigram_second(const mrc_tokenizer *tok, uint32_t node, uint32_t first,
+                                           uint32_t cp) {
+    const uint32_t row = mrc__unigram_first(first);
+    return cp < 128 && row < MRC__UNIGRAM_FIRSTS ? tok->seconds[row * 128 + cp]
+                                                 : mrc__tok_child(&tok->words, node, cp);
+}
+
 // best[b]: the best path to the end of code point b - 1; begin -1: none yet.
 static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
@@ -20250,7 +20275,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            node = b == a ? mrc__tok_root(tok, c[b].cp)
+                 : b == a + 1 ? mrc__unigram_second(tok, node, c[a].cp, c[b].cp)
+                 : mrc__tok_child(t, node, c[b].cp);
             if (node == MRC__TOK_NONE) break;
             int32_t id = t->nodes[node].value;
             if (id < 0) continue;
@@ -20269,7 +20296,8 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
 // Most words of a text are such, and a path costs as many walks as the part has code points.
 static int32_t mrc__unigram_whole(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n) {
     uint32_t node = mrc__tok_root(tok, c->cp);
-    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+    if (n > 1 && node != MRC__TOK_NONE) node = mrc__unigram_second(tok, node, c[0].cp, c[1].cp);
+    for (size_t i = 2; i < n && node != MRC__TOK_NONE; i++) {
         node = mrc__tok_child(&tok->words, node, c[i].cp);
     }
     int32_t id = mrc__tok_value(&tok->words, node);
@@ -20353,13 +20381,15 @@ static mrc_status mrc__unigram_read(mrc__tok_source *src, mrc_tokenizer *tok,
     tok->unk = (int32_t)unk_id;
     return MRC_OK;
 }
-// Which tokens mrc__unigram_whole() may give: those that their own text becomes.
+// Which tokens mrc__unigram_whole() may give: those that their own text becomes.  Only words are
+// asked, which begin with the mark: asking costs time at load.
 static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *tok) {
     mrc__tok_run r = { .host = &tok->host, .tok = tok };
     for (size_t id = 0; id < tok->n_vocabulary && !r.failed; id++) {
         const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
         const unsigned char *end = s + strlen((const char *)s);
-        if (s == end || !mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
+        if (strncmp((const char *)s, "\xe2\x96\x81", 3) != 0) continue;      // no word
+        if (!mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
         for (r.n = r.text.n = 0; s < end; r.text.n++) {
             s += mrc__tok_decode(s, end, &r.text.at[r.text.n].cp);
         }
@@ -20370,7 +20400,20 @@ static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *
     return r.failed ? mrc__tok_no_memory(src) : MRC_OK;
 }
 static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__tok_trie *t = &tok->words;
+    const size_t n_seconds = MRC__UNIGRAM_FIRSTS * 128;
     double least = tok->scores[0];
+    tok->seconds = tok->host.alloc(tok->host.user, n_seconds * sizeof *tok->seconds);
+    if (!tok->seconds) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < n_seconds; i++) tok->seconds[i] = MRC__TOK_NONE;
+    for (size_t i = 1; i < t->n_nodes; i++) {       // a key is (parent << 21 | code point) + 1
+        const uint64_t edge = t->nodes[i].key - 1, parent = edge >> 21;
+        const uint64_t first = parent ? t->nodes[parent].key - 1 : UINT64_MAX;
+        const uint32_t row = first < MRC__UNI_POINTS ? mrc__unigram_first((uint32_t)first)
+                                                     : MRC__UNIGRAM_FIRSTS;
+        if (row < MRC__UNIGRAM_FIRSTS && (edge & 0x1FFFFF) < 128)
+            tok->seconds[row * 128 + (edge & 0x1FFFFF)] = (uint32_t)i;
+    }
     for (size_t i = 1; i < tok->n_vocabulary; i++) {
         if (tok->scores[i] < least) least = tok->scores[i];
     }
@@ -20433,6 +20476,16 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     return id;
 }
 
+// Where the next code point stands that begins an added token of pass 1; n: nowhere.
+static size_t mrc__tok_normalized_skip(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n,
+                                       size_t at) {
+    const int byte = tok->added_byte[1];
+    if (byte < 0) return n;
+    if (byte < 0x80) while (at < n && c[at].cp != (uint32_t)byte) at++;
+    else while (at < n && !(tok->added_first[mrc__tok_first_byte(c[at].cp)] & 2)) at++;
+    return at;
+}
+
 // Code points of r->whole as a text of their own.
 static void mrc__tok_take_part(mrc__tok_run *r, size_t begin, size_t end) {
     if (begin == end || !mrc__tok_chars_room(r, &r->text, end - begin)) return;
@@ -20447,8 +20500,10 @@ static void mrc__tok_normalized(mrc__tok_run *r) {
     const uint8_t *k = tok->kinds;
     size_t at = 0, last = 0, length = 0, n = r->text.n;
     int32_t id = -1;
-    if (tok->added_byte[1] < 0) at = n;         // there are none
-    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) at++;
+    at = mrc__tok_normalized_skip(tok, r->text.at, n, 0);
+    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) {
+        at = mrc__tok_normalized_skip(tok, r->text.at, n, at + 1);
+    }
     if (at == n) {
         mrc__tok_text_end(r);
         return;
@@ -26404,6 +26459,43 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+// The head of a cross-encoder: dropout where there is some before `dense`, act(dense), perhaps a
+// norm, dropout, answer.  answer NULL: the family has no such head.
+typedef struct mrc__score_form {
+    const char *dense, *norm, *answer;
+    mrc_act     act;
+    int         inside, drops;          // dense is named behind the encoder's prefix
+} mrc__score_form;
+static mrc__score_form mrc__score_form_of(const mrc_model_config *c) {
+    const mrc_score_kind kind = c->encoder.score_kind;
+    const mrc__score_form roberta = { "classifier.dense", NULL, "classifier.out_proj",
+                                      MRC_ACT_TANH, 0, 1 };
+    mrc__score_form f = { "pooler.dense", NULL, "classifier", MRC_ACT_TANH, 1, 0 };
+    if (kind != MRC_SCORE_FAMILY) f.answer = "linear";
+    if (kind == MRC_SCORE_LINEAR) f.dense = NULL;
+    if (kind != MRC_SCORE_FAMILY) return f;
+    switch (c->model_type) {
+    case MRC_MODEL_BERT: return f;
+    case MRC_MODEL_ALBERT: f.dense = "pooler"; return f;
+    case MRC_MODEL_DISTILBERT:
+        return (mrc__score_form){ "pre_classifier", NULL, "classifier", MRC_ACT_RELU, 0, 0 };
+    case MRC_MODEL_DEBERTA: case MRC_MODEL_DEBERTA_V2:      // pooler_dropout is 0 in all of them
+        return (mrc__score_form){ "pooler.dense", NULL, "classifier", MRC_ACT_GELU, 0, 0 };
+    case MRC_MODEL_MODERNBERT:
+        return (mrc__score_form){ "head.dense", "head.norm", "classifier",
+                                  c->classifier_activation, 0, 0 };
+    case MRC_MODEL_ELECTRA: case MRC_MODEL_BIG_BIRD:
+        f = roberta;
+        f.act = c->model_type == MRC_MODEL_ELECTRA ? MRC_ACT_GELU : c->hidden_act;
+        return f;
+    case MRC_MODEL_MOBILEBERT: case MRC_MODEL_SPLINTER: case MRC_MODEL_TYPE_COUNT:
+        return (mrc__score_form){0};
+    case MRC_MODEL_ROBERTA: case MRC_MODEL_XLM_ROBERTA: case MRC_MODEL_CAMEMBERT:
+    case MRC_MODEL_MPNET: break;
+    }
+    return roberta;
+}
+
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
 static void mrc__make_retrieval(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
@@ -26429,15 +26521,14 @@ static void mrc__make_retrieval(mrc__builder *b) {
                                      c->initializer_range, "linear.weight");
         return;
     }
-    if (e->score_kind == MRC_SCORE_POOLER || e->score_kind == MRC_SCORE_POOLER_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, pooler);
-    } else if (e->score_kind != MRC_SCORE_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, "classifier.dense");
+    const mrc__score_form f = mrc__score_form_of(c);
+    snprintf(pooler, sizeof pooler, "%s%s", f.inside ? mrc__prefix(c) : "", f.dense ? f.dense : "");
+    if (f.dense) {
+        w->dense = mrc__make_map_of(b, h, h, pooler, c->initializer_range, f.norm == NULL
+                                    || c->classifier_bias);
     }
-    w->answer = mrc__make_linear(b, e->num_labels, h, e->score_kind == MRC_SCORE_POOLER
-                                 ? "classifier" : e->score_kind == MRC_SCORE_LINEAR
-                                 || e->score_kind == MRC_SCORE_POOLER_LINEAR ? "linear"
-                                 : "classifier.out_proj");
+    if (f.norm) w->dense_norm = mrc__make_norm(b, h, f.norm);
+    w->answer = mrc__make_linear(b, e->num_labels, h, f.answer);
 }
 
 // Splinter's head: a map with GELU and norm of the question's row and one of all, for each end.
@@ -27265,14 +27356,15 @@ static mrc_tensor *mrc__score_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     double p = e->classifier_dropout >= 0 ? e->classifier_dropout : m->config.hidden_dropout_prob;
     if (!dropout) p = 0;
     if (!x || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
-    mrc_tensor *h = mrc_pool(ctx, x, MRC_POOLING_CLS, 0, batch);
+    const mrc__score_form f = mrc__score_form_of(&m->config);
+    mrc_tensor *h = mrc_pool(ctx, x, e->poolings >> MRC_POOLING_MEAN & 1 ? MRC_POOLING_MEAN
+                             : MRC_POOLING_CLS, 0, batch);
     mrc_drop(ctx, x);
-    if (e->score_kind == MRC_SCORE_DENSE_TANH || e->score_kind == MRC_SCORE_DENSE_GELU) {
-        h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
-    }
-    if (e->score_kind != MRC_SCORE_LINEAR) {
-        h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias,
-                       e->score_kind == MRC_SCORE_DENSE_GELU ? MRC_ACT_GELU : MRC_ACT_TANH);
+    if (f.drops) h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
+    if (f.dense) h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias, f.act);
+    if (f.norm) {
+        h = mrc_layer_norm(ctx, h, w->dense_norm.weight, w->dense_norm.bias,
+                           mrc__norm_eps(&m->config));
     }
     h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.out"), &rows);
     return mrc_linear(ctx, h, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
@@ -27394,12 +27486,18 @@ static mrc_tensor *mrc__relative_table(mrc_ctx *ctx, const mrc_model *m, const m
     return n;
 }
 
-// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings.
+// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings, with
+// zeros beyond a sequence's tokens: pads are no part of it.
 static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *x, mrc_tensor *y,
                                      const mrc_batch *batch, const mrc_forward_config *config) {
     const mrc_model_config *c = &m->config;
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, batch);
+    mrc_batch apart = *batch;
+    if (batch->cu_real) {
+        apart.cu_seqlens = batch->cu_real;
+        apart.n_sequences *= 2;
+    }
+    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, &apart);
     mrc_tensor *v = mrc_linear(ctx, u, w->conv.weight, w->conv.bias, MRC_ACT_NONE);
     mrc_drop(ctx, u);
     mrc_tensor *d = mrc_dropout(ctx, v, config->dropout ? c->hidden_dropout_prob : 0,
@@ -27483,14 +27581,14 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     MRC__ARG(ctx, !m || !out || !features);
     MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
-    // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
-    if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
+    // cu_seqlens, cu_real, index, real, begin, end, start and end positions; ids, types, positions
+    if (!mrc__mul(9 * n + 2 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "batch: %zu sequences of %zu rows", n, rows);
     }
     int32_t *block = ctx->host.alloc(ctx->host.user, bytes), *a = block, *array[6];
     if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "batch: no %zu bytes", bytes);
-    int32_t *cu = a;
-    a += n + 1;
+    int32_t *cu = a, *apart = cu + n + 1;
+    a = apart + 2 * n + 1;
     for (int k = 0; k < 6; k++, a += n) array[k] = a;
     int32_t *ids = a, *types = ids + rows, *positions = types + rows;
     cu[0] = 0;
@@ -27498,8 +27596,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = features[i];
         mrc__batch_rows(&m->config, f, ids + total, types + total, positions + total);
+        apart[2 * i] = cu[i];
+        apart[2 * i + 1] = cu[i] + f->real_len;
         total += (size_t)f->length;
-        cu[i + 1] = (int32_t)total;
+        cu[i + 1] = apart[2 * i + 2] = (int32_t)total;
         array[0][i] = (int32_t)(first_index + i);
         array[1][i] = f->real_len;
         array[2][i] = f->loss_begin;
@@ -27512,6 +27612,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
         .loss_begin = array[2], .loss_end = array[3], .start_positions = array[4],
         .end_positions = array[5], .input_ids = ids, .token_type_ids = types,
         .position_ids = positions });
+    if (s == MRC_OK && m->weights->conv.weight) {
+        out->cu_real = mrc__batch_array(ctx, 2 * n + 1, apart, 0, 0);
+        if (!out->cu_real) s = ctx->status;
+    }
     ctx->host.free(ctx->host.user, block);
     return s;
 }
@@ -27529,7 +27633,7 @@ static int mrc__ends_with(const char *s, const char *tail) {
 }
 
 // By its name, or else by its first bytes.
-static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     static const char *const torch[] = { ".bin", ".pt", ".pth", ".ckpt", NULL };
     unsigned char first[4] = {0};
     struct stat info;
@@ -27566,10 +27670,10 @@ static int mrc__shard_compare(const void *a, const void *b) {
 }
 
 // Opens one shard and adds its tensors.
-static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mrc_json *name) {
+static mrc_status mrc__shard_open(mrc_weights *st, const char *dir, const mrc_json *name) {
     mrc_ctx *ctx = st->ctx;
     char path[MRC__PATH_BYTES];
-    mrc_safetensors *shard = NULL;
+    mrc_weights *shard = NULL;
     void *data = (void *)st->shards;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, name->string));
     if (!mrc__grow(&ctx->host, &data, &st->shards_capacity, st->n_shards + 1, sizeof shard)) {
@@ -27589,9 +27693,9 @@ static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mr
 }
 
 // Every tensor is where the index says, and the shards have no others.
-static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
+static mrc_status mrc__index_check(mrc_weights *st, const mrc_json *map) {
     for (const mrc_json *m = map->child; m; m = m->next) {
-        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_safetensors_find(st, m->key)
+        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_weights_find(st, m->key)
                                                                : NULL;
         const char *file = e ? ((const mrc__st_item *)e)->owner->path : "", *slash;
         if ((slash = strrchr(file, '/')) != NULL) file = slash + 1;
@@ -27605,7 +27709,7 @@ static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
                      st->path, st->n, map->n);
 }
 
-static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, const void **names) {
+static mrc_status mrc__index_read(mrc_weights *st, const mrc_json *root, const void **names) {
     mrc_ctx *ctx = st->ctx;
     char dir[MRC__PATH_BYTES];
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27630,9 +27734,9 @@ static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, con
     return mrc__index_check(st, map);
 }
 
-static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     mrc_json *root = NULL;
-    mrc_safetensors *st = NULL;
+    mrc_weights *st = NULL;
     size_t bytes;
     MRC__TRY(mrc_json_load(ctx, &root, path));
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27650,23 +27754,32 @@ static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const cha
     if (names) ctx->host.free(ctx->host.user, names);
     mrc_json_free(root);
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+// file (MRC__PATH_BYTES): the folder's weights; *there 0: it has none, and that is where they would
+// be.
+static mrc_status mrc__weights_path(mrc_ctx *ctx, const char *folder, char *file, int *there) {
     static const char *const names[] = {
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
+    *there = 0;
+    for (int i = 0; names[i] && !*there; i++) {
+        MRC__TRY(mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[i]));
+        *there = mrc_path_kind(file) == MRC_PATH_FILE;
+    }
+    return *there ? MRC_OK : mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[0]);
+}
+
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     char file[MRC__PATH_BYTES];
+    int there;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_path_kind(path) == MRC_PATH_DIR) {
-        for (int i = 0; ; i++) {
-            MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, names[names[i] ? i : 0]));
-            if (!names[i] || mrc_path_kind(file) == MRC_PATH_FILE) break;
-        }
+        MRC__TRY(mrc__weights_path(ctx, path, file, &there));
         path = file;                // where there is none, the error names the first
     }
     if (mrc__ends_with(path, ".index.json")) return mrc__index_open(ctx, out, path);
@@ -27848,12 +27961,11 @@ static int mrc__retrieval_key(const char *key) {
 
 // The keys of config.json of a head for retrieval.
 static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) {
-    static const char *const words[MRC_MODEL_TYPE_COUNT] = {
-        [MRC_MODEL_ROBERTA] = "Roberta", [MRC_MODEL_BERT] = "Bert",
-        [MRC_MODEL_XLM_ROBERTA] = "XLMRoberta", [MRC_MODEL_CAMEMBERT] = "Camembert",
-        [MRC_MODEL_ELECTRA] = "Electra", [MRC_MODEL_DISTILBERT] = "DistilBert" };
     const mrc_encoder_config *e = &c->encoder;
-    const char *word = words[c->model_type] ? words[c->model_type] : "";
+    char word[64];                      // of RobertaForQuestionAnswering "Roberta"
+    snprintf(word, sizeof word, "%s", mrc__family_of(c)->architecture);
+    char *tail = strstr(word, "For");
+    if (tail) *tail = 0;
     if (c->head == MRC_HEAD_TOKENS) {
         mrc_text_printf(t, ",\n  \"architectures\": [\"HF_ColBERT\"]");
     }
@@ -27868,7 +27980,7 @@ static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) 
                     e->num_labels > 1 ? ", \"1\": \"LABEL_1\"" : "",
                     e->num_labels > 1 ? ", \"LABEL_1\": 1" : "",
                     e->sigmoid ? "activation.Sigmoid" : "linear.Identity");
-    if (e->classifier_dropout >= 0) {
+    if (e->classifier_dropout >= 0 && c->model_type != MRC_MODEL_MODERNBERT) {  // has it as a key
         mrc_text_printf(t, ",\n  \"classifier_dropout\": ");
         mrc_text_number(t, e->classifier_dropout);
     }
@@ -27886,11 +27998,11 @@ static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, 
 }
 
 // Two copies of one projection are the same to the bit.
-static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st_entry *x,
-                                  mrc_safetensors *b, const mrc_st_entry *y, const char *folder) {
+static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_weights *a, const mrc_st_entry *x,
+                                  mrc_weights *b, const mrc_st_entry *y, const char *folder) {
     uint32_t crc[2];
-    MRC__TRY(mrc_safetensors_crc32c(a, x, &crc[0]));
-    MRC__TRY(mrc_safetensors_crc32c(b, y, &crc[1]));
+    MRC__TRY(mrc_weights_crc32c(a, x, &crc[0]));
+    MRC__TRY(mrc_weights_crc32c(b, y, &crc[1]));
     if (crc[0] == crc[1]) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: its linear.weight is another one than that of "
                      "model.safetensors (found checksums %08x and %08x)", folder, (unsigned)crc[1],
@@ -27898,14 +28010,14 @@ static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st
 }
 
 // Loads the projection from its folder.
-static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *main,
+static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_weights *main,
                                   const char *folder) {
     mrc__map *w = &m->weights->answer;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_weights_open(ctx, &st, folder));
-    const mrc_st_entry *weight = mrc_safetensors_find(st, "linear.weight");
-    const mrc_st_entry *bias = mrc_safetensors_find(st, "linear.bias");
-    const mrc_st_entry *twice = mrc_safetensors_find(main, "linear.weight");
+    const mrc_st_entry *weight = mrc_weights_find(st, "linear.weight");
+    const mrc_st_entry *bias = mrc_weights_find(st, "linear.bias");
+    const mrc_st_entry *twice = mrc_weights_find(main, "linear.weight");
     mrc_status s = MRC_OK;
     if (!weight || (w->bias && !bias)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no linear.%s", folder,
@@ -27916,7 +28028,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
     }
     if (s == MRC_OK) s = mrc__param_load(ctx, st, weight, w->weight, folder);
     if (s == MRC_OK && w->bias) s = mrc__param_load(ctx, st, bias, w->bias, folder);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 #endif // core pass
@@ -27927,7 +28039,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
 #ifdef MRC__PASS_CORE
 // The weights' file: its reader, and what stands before the encoder's names in it.
 typedef struct mrc__weights_file {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char             path[MRC__PATH_BYTES];
     const char      *prefix;
     int              own_head;      // the head is the one that config.json describes
@@ -27938,7 +28050,7 @@ static int mrc__weights_under(const mrc__weights_file *f, const mrc__family *fam
                               const char *prefix) {
     char name[128];
     snprintf(name, sizeof name, "%s%s.weight", prefix, family->words);
-    return mrc_safetensors_find(f->st, name) != NULL;
+    return mrc_weights_find(f->st, name) != NULL;
 }
 
 // A file of another family is no bare encoder: read as this one it answers nonsense.
@@ -27968,7 +28080,7 @@ static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const ch
         if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
     mrc_status s = mrc__weights_no_prefix(ctx, f, family);
-    mrc_safetensors_close(f->st);
+    mrc_weights_close(f->st);
     return s;
 }
 
@@ -27997,17 +28109,17 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
-    const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
+    const mrc_st_entry *e = mrc_weights_find(f->st, there);
     if (e) return e;
     const char *bert = strstr(f->prefix, "bert_model."), *tail = "dense.linear.";
     if (bert && !strncmp(name, tail, strlen(tail))) {       // DPR's projection
         snprintf(there, sizeof there, "%.*sencode_proj.%s", (int)(bert - f->prefix), f->prefix,
                  name + strlen(tail));
-        return mrc_safetensors_find(f->st, there);
+        return mrc_weights_find(f->st, there);
     }
     char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
-    return mrc_safetensors_find(f->st, alias);
+    return mrc_weights_find(f->st, alias);
 }
 
 // Whether a file's tensor has a place in the model, or is one that nobody misses.
@@ -28022,7 +28134,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     if (bytes > tail && bytes < sizeof ours && !strcmp(name + bytes - tail, "_scale")) {
         memcpy(ours, name, bytes - tail);               // of a matrix in bytes
         ours[bytes - tail] = 0;
-        const mrc_st_entry *e = mrc_safetensors_find(f->st, ours);
+        const mrc_st_entry *e = mrc_weights_find(f->st, ours);
         if (e && !strcmp(e->dtype, "I8")) return 1;
     }
     if (!strncmp(name, f->prefix, prefix)) {
@@ -28030,7 +28142,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
         if (mrc_params_find(m->params, ours)) return 1;
         char alias[1024];
         mrc__weights_alias(ours, alias, sizeof alias);
-        if (mrc_params_find(m->params, alias) && !mrc_safetensors_find(f->st, alias)) return 1;
+        if (mrc_params_find(m->params, alias) && !mrc_weights_find(f->st, alias)) return 1;
     }
     return mrc_params_find(m->params, name) != NULL;
 }
@@ -28163,7 +28275,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     }
     if (apart) MRC__TRY(mrc__load_dense(ctx, m, f->st, dense));
     const mrc_st_entry *e;
-    for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+    for (size_t i = 0; (e = mrc_weights_at(f->st, i)) != NULL; i++) {
         if (mrc__weights_expected(f, m, e->name)) continue;
         MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
@@ -28274,7 +28386,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     if (s == MRC_OK) {
         s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction, desc->int8_keep);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
-        mrc_safetensors_close(f.st);
+        mrc_weights_close(f.st);
     }
     if (s != MRC_OK) {
         mrc_file_free(ctx, json);
@@ -28495,7 +28607,7 @@ static mrc_status mrc__model_save(mrc_ctx *ctx, const mrc_model *m, const char *
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     char folder[MRC__PATH_BYTES];
-    MRC__ARG(ctx, !m || !path);
+    MRC__ARG(ctx, !m || !path || !ctx->be);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -28638,7 +28750,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
     int sent = 0;
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    MRC__ARG(ctx, !output_dir || !m || !o || !state || !ctx->be);
     if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
     mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
     return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
@@ -28854,12 +28966,12 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
         size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
         for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
             n = bytes - at < piece ? bytes - at : piece;
-            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            s = mrc__download(ctx, host, (const char *)t->data + at, n);
             *crc = mrc_crc32c(*crc, host, n);
         }
     }
     ctx->host.free(ctx->host.user, host);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+    return s;
 }
 
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
@@ -29212,7 +29324,7 @@ static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
         char *own = (char *)s->p->data + s->lo * size;
         void *average = o->ema->list[i]->data;
         if (n == 0) continue;
-        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        mrc_status status = mrc__download(ctx, host, own, n * size);
         if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
         if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
         if (status != MRC_OK) {
@@ -29283,8 +29395,7 @@ static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, vo
         f->o->shards.kind = f->kind;
     }
     const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
-    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
-    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    MRC__TRY(mrc__download(ctx, dst, from + offset, bytes));
     if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
 }
@@ -29320,14 +29431,14 @@ static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *p
 
 // One entry: its file's tensor is read whole, this rank's piece of it is kept.
 static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t index,
-                                       mrc_safetensors *st, const char *path) {
+                                       mrc_weights *st, const char *path) {
     const size_t entry = index;
     char name[512];
     mrc_params *room = NULL;
     mrc_tensor *t = mrc__optimizer_file_at(o, entry, name, sizeof name), *whole = NULL;
     mrc__shards_kind(o, &index);
     const mrc__shard *s = &o->shards.list[index];
-    const mrc_st_entry *e = mrc_safetensors_find(st, name);
+    const mrc_st_entry *e = mrc_weights_find(st, name);
     if (!e) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     mrc_status status = mrc_params_new(&room, ctx->be, &ctx->host);
     if (status == MRC_OK) {
@@ -29343,7 +29454,7 @@ static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t in
     return status;
 }
 
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path) {
     const size_t n = mrc__optimizer_kept(o);
     for (size_t i = 0; i < n; i++) MRC__TRY(mrc__shards_load_one(ctx, o, i, st, path));
@@ -32516,13 +32627,13 @@ static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path
 }
 
 // Offsets begin with 0, do not fall and end with the number of rows.
-static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_weights *st,
                                        const mrc_st_entry *e, const char *path) {
     if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
                          path, e->dtype, e->ndim);
     }
-    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    MRC__TRY(mrc_weights_bytes(st, e, v->offsets));
     for (size_t i = 0; i <= v->n; i++) {
         uint64_t before = i ? v->offsets[i - 1] : 0;
         if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
@@ -32536,11 +32647,11 @@ static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safeten
 }
 
 static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
-    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
-    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
-    if (!e) e = mrc_safetensors_find(st, "rows");
+    const mrc_st_entry *e = mrc_weights_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_weights_find(st, "offsets");
+    if (!e) e = mrc_weights_find(st, "rows");
     mrc_status s = MRC_OK;
     if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
@@ -32551,9 +32662,9 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
         s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
                              offsets != NULL);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, MRC_DTYPE_F32, out->rows);
     if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -35138,10 +35249,37 @@ static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
                      "Identity)", d->path, word);
 }
 
+// Whether the logits' map is called linear, as in modules that people wrote themselves, and whether
+// the encoder's pooler stands before it.
+static mrc_status mrc__dir_score_kind(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_st_entry *e;
+    mrc_weights *st;
+    char file[MRC__PATH_BYTES];
+    int linear = 0, own = 0, pooler = 0, there = 0;
+    MRC__TRY(mrc__weights_path(d->ctx, d->path, file, &there));
+    if (!there) return MRC_OK;                      // a config.json alone
+    MRC__TRY(mrc_weights_open(d->ctx, &st, file));
+    for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
+        linear |= !strcmp(e->name, "linear.weight");
+        own |= !strncmp(e->name, "classifier.", 11);
+        pooler |= mrc__ends_with(e->name, "pooler.dense.weight");
+    }
+    mrc_weights_close(st);
+    if (linear && !own) c->score_kind = pooler ? MRC_SCORE_POOLER_LINEAR : MRC_SCORE_LINEAR;
+    return MRC_OK;
+}
+
 static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
+    static const char *const drops[] = { "classifier_dropout", "seq_classif_dropout",
+                                         "cls_dropout", "classifier_dropout_prob" };
     mrc_encoder_config *c = &d->out->encoder;
     const mrc_json *labels = d->config ? mrc_json_get(d->config, "id2label") : NULL;
-    const mrc_json *drop = d->config ? mrc_json_get(d->config, "classifier_dropout") : NULL;
+    const char *pooling = mrc__json_text(d->config, "classifier_pooling");
+    const mrc_json *drop = NULL;
+    for (int i = 0; d->config && i < 4 && (!drop || drop->type != MRC_JSON_NUMBER); i++) {
+        drop = mrc_json_get(d->config, drops[i]);
+    }
     int pretrained = mrc__ends_with(mrc__dir_architecture(d), "ForSequenceClassification");
     size_t n = labels && labels->type == MRC_JSON_OBJECT && labels->n ? labels->n : 0;
     c->num_labels = mrc__json_count(d->config, "num_labels", n ? n : pretrained ? 2 : 1);
@@ -35151,9 +35289,13 @@ static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
     }
     c->classifier_dropout = drop && drop->type == MRC_JSON_NUMBER && drop->number >= 0
                           && drop->number < 1 ? drop->number : -1;
-    c->score_kind = d->out->model_type == MRC_MODEL_BERT ? MRC_SCORE_POOLER
-                  : d->out->model_type == MRC_MODEL_ELECTRA ? MRC_SCORE_DENSE_GELU
-                  : MRC_SCORE_DENSE_TANH;
+    if (pooling && !strcmp(pooling, "mean")) c->poolings = 1u << MRC_POOLING_MEAN;
+    MRC__TRY(mrc__dir_score_kind(d));
+    if (!mrc__score_form_of(d->out).answer) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: a cross-encoder of model_type %s "
+                         "(expected another family, or a map linear.weight on its first row)",
+                         d->path, mrc_model_type_name(d->out->model_type));
+    }
     c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     return mrc__dir_activation(d);
 }
@@ -35612,6 +35754,12 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     return MRC_OK;
 }
 
+// The first weight that a directory lacks; user: 128 bytes.
+static void mrc__encoder_note(void *user, mrc_load_note note, const char *name) {
+    char *missing = user;
+    if (note == MRC_LOAD_MISSING && !*missing) snprintf(missing, 128, "%s", name);
+}
+
 // Two towers' vectors are compared, so both make them alike.
 static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const char *questions,
                                       const char *pooling) {
@@ -35629,6 +35777,7 @@ static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const ch
 static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                     const mrc_encoder_desc *desc) {
     char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES], passages[MRC__PATH_BYTES];
+    char missing[128] = "";
     mrc_ctx *ctx = e->ctx;
     mrc_encoder_config *c = &e->config.encoder;
     MRC__TRY(mrc__encoder_base(ctx, path, base));
@@ -35650,7 +35799,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     }
     mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
                                  .int8_keep = desc->int8_keep, .for_prediction = 1,
-                                 .dense_path = path };
+                                 .dense_path = path, .note = mrc__encoder_note,
+                                 .user = missing };
     e->model = desc->model;
     if (!e->model) {
         const char *questions = desc->query_path;
@@ -35662,6 +35812,10 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
         e->model = e->own_model;
+        if (*missing) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s (expected it: without, vectors "
+                             "and scores mean nothing)", path, missing);
+        }
     }
     e->query_model = e->model->question;
     if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
@@ -36831,7 +36985,7 @@ static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
     for (int side = 0; side < 2; side++) {
         const void *g = mrc_grad(c->ctx, t[side]);
         size_t bytes = k[side].rows * k[side].width * sizeof(float);
-        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+        if (g) MRC__TRY(mrc__download(c->ctx, k[side].gradients, g, bytes));
     }
     mrc_ctx_reset(c->ctx);
     return MRC_OK;

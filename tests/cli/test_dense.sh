@@ -165,6 +165,14 @@ works build/search --index "$dir/ix2" --queries "$dir/questions.jsonl" --retriev
 same "$dir/a.run" "$dir/b.run"
 fails 3 'makes its vectors otherwise' build/search --index "$dir/ix2" --queries \
     "$dir/questions.jsonl" --retriever dense --run "$dir/b.run" --query_model_name_or_path "$dir/bi"
+# A head that is not there is not made up: a cross-encoder by its class name alone.
+cp -r "$dir/pieces" "$dir/headless"
+rm -rf "$dir/headless"/*Pooling "$dir/headless"/*Normalize "$dir/headless"/modules.json \
+    "$dir/headless"/*sentence*
+sed 's/"architectures": \["[A-Za-z]*"\]/"architectures": ["RobertaForSequenceClassification"]/' \
+    "$dir/pieces/config.json" >"$dir/headless/config.json"
+fails 3 'has no classifier.dense.weight' build/search --index "$dir/ix2" --queries \
+    "$dir/questions.jsonl" --reranker "$dir/headless" --run "$dir/no.run"
 # What has no one vector has no pooling.
 fails 3 '--pooling is of encoders' build/embed --model_name_or_path "$dir/colbert" --input \
     "$dir/one" --output "$dir/no.safetensors" --pooling mean
