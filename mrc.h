@@ -21679,6 +21679,10 @@ static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
+                         "SentencePiece model, which is not here (found vocab.txt, expected "
+                         "tokenizer_*.model beside it)", dir, src->class_name.data);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
