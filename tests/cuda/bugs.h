@@ -34,6 +34,14 @@
     X(TABLES, ATTENTION, "gradients of the tables read ds before it is whole")                     \
     X(TABLES_ROW, ATTENTION, "a table's last distance is left out")
 
+// The same in 16 bits: what tensor cores alone do.
+#define MRC_HALF_BUGS(X)                                                                           \
+    X(ATTENTION_WAIT, ATTENTION, "a tile that is on its way is not waited for")                    \
+    X(ATTENTION_BARRIER, ATTENTION, "a tile is overwritten while it is read")                      \
+    X(ATTENTION_DELTA, ATTENTION, "delta is lost on tensor cores")                                 \
+    X(ATTENTION_KEPT, ATTENTION, "backward's keys draw the mask of other queries")                 \
+    X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")
+
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
@@ -49,7 +57,7 @@
 enum {
     MRC_BUG_NONE,
 #define MRC_X(name, op, what) MRC_BUG_##name,
-    MRC_OP_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
+    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
 #undef MRC_X
     MRC_BUG_COUNT
 };
