@@ -62,9 +62,8 @@ __device__ __forceinline__ void tca_fetch(tca_row *to, uint4 (&held)[ROWS / 16],
 }
 template <int ARCH, int ROWS>
 __device__ __forceinline__ void tca_put(tca_row *to, const uint4 (&held)[ROWS / 16]) {
-    if (ARCH != 70) return;
 #pragma unroll
-    for (int i = 0; i < ROWS / 16; i++) {
+    for (int i = 0; ARCH == 70 && i < ROWS / 16; i++) {
         *(uint4 *)(to[threadIdx.x / 8 + 16 * i] + 16 * (threadIdx.x % 8)) = held[i];
     }
 }
@@ -300,6 +299,9 @@ template <int ARCH> __device__ __forceinline__ int tca_row_of(int lane, int i) {
     return row;
 }
 
+// Where column c of row r of a result stands, so that path 70's lanes meet in no bank.
+__device__ __forceinline__ int tca_stage(int r, int c) { return 2 * c ^ (r & 8) * 4; }
+
 // A warp's 16 rows of a result, of which `rows` are there, from row `row` on: through its own rows
 // of shared memory, so that 8 lanes write a row's bytes.
 template <class T, int ARCH>
@@ -316,7 +318,7 @@ __device__ __forceinline__ void tca_store(const mrc_cuda_matrix<T> &to, size_t r
             tc_place<ARCH>(lane, e, &r, &c);
             c += 16 * n;
             if (!to.accumulate) {
-                *(unsigned *)(stage[r] + 2 * c) = tca_pack(T(), v[n][e], v[n][e + 1]);
+                *(unsigned *)(stage[r] + tca_stage(r, c)) = tca_pack(T(), v[n][e], v[n][e + 1]);
             } else if (r < rows && c < d) {
                 tc_give2<T>(to.at(row + (size_t)r, column), (size_t)c, v[n][e], v[n][e + 1], 1);
             }
@@ -327,7 +329,8 @@ __device__ __forceinline__ void tca_store(const mrc_cuda_matrix<T> &to, size_t r
     for (int i = 0; i < 4; i++) {
         const int r = lane / 8 + 4 * i, c = lane % 8 * 8;
         if (to.accumulate || r >= rows || c >= d) continue;
-        *(uint4 *)to.at(row + (size_t)r, column + (size_t)c) = *(const uint4 *)(stage[r] + 2 * c);
+        *(uint4 *)to.at(row + (size_t)r, column + (size_t)c) =
+            *(const uint4 *)(stage[r] + tca_stage(r, c));
     }
 }
 
@@ -368,7 +371,7 @@ __device__ __forceinline__ void tca_soften(float (&s)[J][8], float scale, int ke
 }
 
 template <class T, int ARCH>
-__global__ void __launch_bounds__(TCA_THREADS, ARCH == 70 ? 3 : 4)
+__global__ void __launch_bounds__(TCA_THREADS, 3)
     mrc_cuda_attention_tc_fwd(mrc_cuda_attention<T> a) {
     if (!MRC_HAS_PATH(ARCH)) return;
     enum { WALK = tca_form<ARCH>::FWD, J = WALK / 16 };

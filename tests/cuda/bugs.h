@@ -22,6 +22,7 @@
     X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
+    X(RNN_AHEAD, LSTM, "a slice of W_hh and its vectors come twice")                               \
     X(DELTA, ATTENTION, "delta is lost")                                                           \
     X(WINDOW, ATTENTION, "the window is wider by one")                                             \
     X(WINDOW_NEAR, ATTENTION, "the window's first tile is left out")                               \
@@ -52,6 +53,7 @@
 // Caught by the counting mode, tests/cuda/count_run.c, alone: results stay right.
 #define MRC_COUNT_BUGS(X)                                                                          \
     X(NARROW, "add_norm", "rows of a norm are read and written by single elements")                \
+    X(TC_SWIZZLE, "linear f16", "chunks of a product's rows of k keep their places")               \
     X(BAND_ORDER, "disentangled", "rows of a band stand in order: threads meet in banks")
 
 enum {
