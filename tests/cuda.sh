@@ -164,6 +164,8 @@ cuda_predict() {
             "$dir/calibrate$arch.sass" >"$dir/calibrate.out" 2>&1
         none "the simulator on loops whose time is known, sm_$arch" \
             sed -n '/^FAIL\|Error/p' "$dir/calibrate.out"
+        none "the ledger, sm_$arch" sh -c 'python3 tests/cuda/ledger.py "$@" | sed -n /^FAIL/p' \
+            ledger --arch $arch "$dir/cuda$arch.txt" "$dir/cuda$arch.sass"
         if python3 tests/cuda/predict.py --arch $arch "$dir/cuda$arch.txt" "$dir/cuda$arch.sass"
         then ok; else bad "sm_$arch: no prediction"; fi
         rm -f "$dir"/*.sass

@@ -263,7 +263,7 @@ LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
 # name -> milliseconds of what is not simulated here, and how far they may be off: sweeps (a sum of
 # latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
 OTHER = {
-    "V100 fp32": dict(attention=157, sweeps=394, rows=36, embedding=3, optimizer=16, launches=3),
+    "V100 fp32": dict(attention=157, sweeps=105, rows=36, embedding=3, optimizer=16, launches=3),
     "V100 fp16": dict(sweeps=25, rows=22, embedding=3, optimizer=17, launches=4),
     "H200 bf16": dict(sweeps=7, rows=6, embedding=2, optimizer=4, launches=1),
 }
@@ -285,7 +285,7 @@ def products():
 def parts_of(tiles, k, slots, price, least):
     """As mrc_cuda_waves() of backends/cuda/gemm.cuh."""
     best, cost = 1, None
-    for parts in range(1, 17):
+    for parts in range(1, 33):
         if parts > 1 and k // parts < least:
             break
         waves = -(-tiles * parts // slots)
@@ -314,9 +314,7 @@ def f32_products(kernels):
     total = 0
     for shape in products():
         form = {"NT": "true, true, 0", "NN": "true, false, 0", "TN": "false, false, 0"}[shape[3]]
-        total += product_ms(kernels, shape, f"gemm_whole<{form}>", 256, 16896, 8, 64, 128, 3000,
-                            conflicts={"STS": {"NT": 2, "NN": 1.5, "TN": 1}[shape[3]]},
-                            skip=lambda over: False)
+        total += product_ms(kernels, shape, f"gemm_whole<{form}>", 256, 16896, 8, 64, 128, 3000)
     return total
 
 
@@ -324,12 +322,10 @@ def tc_products(kernels, type_name, path):
     total = 0
     for shape in products():
         form = {"NT": "true, true", "NN": "true, false", "TN": "false, false"}[shape[3]]
-        # As TC_FORMS below says of the sources.
         threads, shared, name = TC_FORM[path]
-        conflicts = TC_CONFLICTS[path][shape[3]]
         total += product_ms(
             kernels, shape, name.format(type=type_name, path=path, form=form), threads,
-            shared[shape[3]], 32, 400, 256, 5000, conflicts=conflicts,
+            shared[shape[3]], 32, 400, 256, 5000,
             trips=lambda over: 2 if any(x.startswith("LDGSTS") for x in over) else 1,
             skip=lambda over: any(re.match(r"LDG\S*\.[US](16|8)|LDG\.E(\.SYS)?$", x)
                                   for x in over)
@@ -339,15 +335,10 @@ def tc_products(kernels, type_name, path):
 
 # Of the large tile: threads, shared memory by form, the kernel's name.
 TC_FORM = {
-    70: (256, dict(NT=40960, NN=37888, TN=34816),
+    70: (256, dict(NT=32768, NN=33792, TN=34816),
          r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
-    80: (256, dict(NT=61440, NN=56832, TN=52224),
+    80: (256, dict(NT=49152, NN=50688, TN=52224),
          r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
-}
-# Wavefronts of what stores a slice, against the least: tests/cuda/count_run.c.
-TC_CONFLICTS = {
-    70: dict(NT={"STS": 2}, NN={"STS": 1.5}, TN={}),
-    80: dict(NT={"LDGSTS": 2}, NN={"LDGSTS": 1.5}, TN={}),
 }
 
 
