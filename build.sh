@@ -247,7 +247,9 @@ programs() {
 program_object() {
     object=$OUT/tools/$1.o flags='' page=''
     case $1 in
-    serve) flags="-I$OUT" page=$OUT/page.h ;;
+    serve)
+        flags="-I$OUT" page=$OUT/page.h
+        [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
     train) flags="$MPI_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
     ask|index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)

@@ -32,7 +32,7 @@
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
 //   function to mrc_custom(): no change here; tests/examples/custom_head.c is one of each, with
-//   its training loop.  A new op: its args structs and two rows of MRC_KERNEL_LIST in api.backend,
+//   its training loop.  A new op: its args structs and two rows of MRC_KERNEL_LIST in api.kernels,
 //   a line in MRC__OPS, one block op.NAME (formula, naive kernels, builder, backward), cases in
 //   tests/support/op_cases.h and its addresses in tests/support/backends.h; backends/README.md goes
 //   through them.  A new family of encoders: a row of impl.families (tests/README.md).
@@ -75,12 +75,12 @@
 //     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
-//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
-//     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
-//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
-//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
-//     >>api.contrastive
+//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.reader  >>api.tokenizer
+//     >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble  >>api.metrics
+//     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
+//     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
+//     >>api.tensor  >>api.tape  >>api.ops  >>api.kernels  >>api.comm  >>api.utf8  >>api.json
+//     >>api.file  >>api.safetensors
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -93,8 +93,8 @@
 //     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_retrieval  >>impl.cpu_lstm
 //     >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
-//     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
-//     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
+//     >>impl.regex  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
+//     >>impl.tok_steps  >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
@@ -160,6 +160,24 @@ typedef struct mrc_allocator {
     void  *user;
 } mrc_allocator;
 
+// Structs that a section names before the one that describes them.
+typedef struct mrc_ctx mrc_ctx;                             // api.ctx
+typedef struct mrc_backend mrc_backend;                     // api.kernels
+typedef struct mrc_comm mrc_comm;                           // api.comm
+typedef struct mrc_tokenizer mrc_tokenizer;                 // api.tokenizer
+typedef struct mrc_example mrc_example;                     // api.dataset
+typedef struct mrc_features_config mrc_features_config;     // api.encode
+typedef struct mrc_window_logits mrc_window_logits;         // api.decode
+typedef struct mrc_decode_config mrc_decode_config;
+typedef struct mrc_span mrc_span;
+typedef struct mrc_model mrc_model;                         // api.model
+typedef struct mrc_model_config mrc_model_config;
+typedef struct mrc_optimizer mrc_optimizer;                 // api.optim
+typedef struct mrc_tensor mrc_tensor;                       // api.tensor
+typedef struct mrc_params mrc_params;
+typedef struct mrc_batch mrc_batch;
+typedef struct mrc_text mrc_text;                           // api.json
+
 //==============================================================================
 // >>api.status   every fallible function returns one of these, or NULL
 //
@@ -187,632 +205,16 @@ typedef enum mrc_status {
 MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
 
 //==============================================================================
-// >>api.backend   what computes: the functions that a backend implements (cpu, CUDA, OpenBLAS)
+// >>api.backend   what computes: processors or a device, and with which instructions
 //
-// Whoever only uses the library needs mrc_backend_cpu_new() of this section and nothing else.
-//
-// Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
-//   - no kernel allocates: results, saved values and workspace are given to it;
-//   - a forward output is overwritten, never read; a gradient output is overwritten when its
-//     accumulate bit is 0 (so its old contents, NaN included, do not matter) and added to when 1;
-//   - data NULL in a gradient or saved output means "not wanted";
-//   - gradient outputs are finished in the order of the struct: a tensor used twice by one op
-//     appears twice with one address, and the second has accumulate = 1;
-//   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
-//   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
-//     a stream: to later work of that stream);
-//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
-//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
-//     weights are f32, and sums are taken in f32 or better;
-//   - what forward saved may be overwritten by backward, which is its last reader;
-//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
+// A backend instance has memory, kernels and, on the cpu, a pool of threads.  It belongs to one
+// thread at a time.  What a backend implements stands in api.kernels.
 //==============================================================================
-typedef struct mrc_backend mrc_backend;
-
-// Vectors are matrices of one row: ld is not read.
-typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
-typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
-
-// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
-// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
-typedef enum mrc_act {
-    MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
-    MRC_ACT_COUNT
-} mrc_act;
-
 // What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
 // nearest with ties to even; sums stay f32, and so does everything between two products.  Products
 // with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32; attention's
 // are rounded where the processor has an instruction for such products.
 typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
-
-// c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
-typedef struct mrc_gemm_args {
-    size_t  m, n, k;
-    int     a_transposed, b_transposed;
-    mrc_in  a, b;
-    mrc_out c;
-    void   *workspace;
-} mrc_gemm_args;
-
-typedef struct mrc_linear_fwd_args {
-    size_t  n, in, out;             // rows, columns of x, columns of y
-    mrc_act act;
-    mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
-    mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
-    void   *workspace;
-} mrc_linear_fwd_args;
-
-typedef struct mrc_linear_bwd_args {
-    size_t  n, in, out;
-    mrc_act act;
-    mrc_in  x, weight, dy;
-    mrc_out z, dx, dweight, dbias;  // z: as saved; afterwards dz, or anything
-    void   *workspace;
-} mrc_linear_bwd_args;
-
-// y = act(x), n elements in a row; dx = dy act'(x).  act is never NONE.
-typedef struct mrc_activation_fwd_args {
-    size_t  n;
-    mrc_act act;
-    mrc_in  x;
-    mrc_out y;
-    void   *workspace;
-} mrc_activation_fwd_args;
-
-typedef struct mrc_activation_bwd_args {
-    size_t  n;
-    mrc_act act;
-    mrc_in  x, dy;
-    mrc_out dx;
-    void   *workspace;
-} mrc_activation_bwd_args;
-
-// A gated feed-forward layer's middle: y[:, j] = act(z[:, j]) z[:, width + j].
-typedef struct mrc_glu_fwd_args {
-    size_t  n, width;               // rows, columns of y
-    mrc_act act;
-    mrc_in  z;                      // (N, 2 W)
-    mrc_out y;                      // (N, W)
-    void   *workspace;
-} mrc_glu_fwd_args;
-
-typedef struct mrc_glu_bwd_args {
-    size_t  n, width;
-    mrc_act act;
-    mrc_in  z, dy;                  // (N, 2 W), (N, W)
-    mrc_out dz;                     // (N, 2 W)
-    void   *workspace;
-} mrc_glu_bwd_args;
-
-// Rotary positions, forward and backward one map: in each of the first `rotated` heads of d columns
-// the pair (x_e, x_(e + d / 2)), e < d / 2, is turned by the angle p theta^(-2 e / d), p the row's
-// place in its sequence, or by minus that when inverse is 1; the heads after those are copied.
-typedef struct mrc_rope_args {
-    size_t  n, n_sequences, heads, rotated, d;
-    double  theta;
-    int     inverse;
-    mrc_in  cu_seqlens, from;       // (B + 1), (N, heads d)
-    mrc_out to;
-    void   *workspace;
-} mrc_rope_args;
-typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
-
-typedef struct mrc_layer_norm_fwd_args {
-    size_t  n, h;                   // rows, columns
-    double  eps;                    // below 0: without statistics, y = x weight + bias: mean 0,
-    mrc_in  x, weight, bias;        // rstd 1 (MobileBERT's NoNorm)
-    mrc_out y, mean, rstd;          // mean, rstd (N): saved for backward
-    void   *workspace;
-} mrc_layer_norm_fwd_args;
-
-typedef struct mrc_layer_norm_bwd_args {
-    size_t  n, h;
-    int     plain;                  // 1: forward's eps was below 0
-    mrc_in  x, weight, mean, rstd, dy;
-    mrc_out dx, dweight, dbias;
-    void   *workspace;
-} mrc_layer_norm_bwd_args;
-
-// What a dropout mask is made of (contract D); threshold 0: nothing is dropped, scale is 1.
-typedef struct mrc_dropout_mask {
-    uint32_t key[2];                // mrc_dropout_key()
-    uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
-    double   scale;                 // 1 / (1 - p)
-} mrc_dropout_mask;
-
-// Forward and backward are the same map: to = keep(element) ? from * scale : 0.
-typedef struct mrc_dropout_args {
-    size_t   n, n_sequences, h;
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, sequence_index, from;
-    mrc_out  to;
-    void    *workspace;
-} mrc_dropout_args;
-typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
-
-// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
-// p = exp(lp_y).  Zero-initialised: cross-entropy.
-//   CE                -lp_y
-//   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
-//   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
-//                     reference: t_k = s / (K - 1), t_y = 1 - s
-typedef enum mrc_loss_kind { MRC_LOSS_CE, MRC_LOSS_FOCAL, MRC_LOSS_LABEL_SMOOTHING } mrc_loss_kind;
-typedef struct mrc_loss {
-    mrc_loss_kind kind;
-    int           reference;
-    double        gamma, smoothing; // gamma >= 0; 0 <= s < 1
-} mrc_loss;
-
-typedef struct mrc_cross_entropy_fwd_args {
-    size_t   n_sequences, columns;
-    mrc_loss criterion;
-    mrc_in   logits, targets;       // (N, C) (C, B)
-    mrc_in   cu_seqlens, loss_begin, loss_end, denominator;     // (B + 1) (B) (B) (C)
-    mrc_in   alpha;                 // (T): the loss of target y is multiplied by alpha[y]; or NULL
-    mrc_out  loss, lse;             // scalar; (C, B): saved for backward
-    void    *workspace;
-} mrc_cross_entropy_fwd_args;
-
-typedef struct mrc_cross_entropy_bwd_args {
-    size_t   n_sequences, columns;
-    mrc_loss criterion;
-    mrc_in   logits, targets;
-    mrc_in   cu_seqlens, loss_begin, loss_end, denominator, alpha;
-    mrc_in   lse, dloss;
-    mrc_out  dlogits;
-    void    *workspace;
-} mrc_cross_entropy_bwd_args;
-
-// How far two passes over the same sequences are apart: (KL(p || q) + KL(q || p)) / 2 of the two
-// softmaxes over a sequence's window, added up as in cross_entropy over the targets that count.
-typedef struct mrc_symmetric_kl_fwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, other, targets; // (N, C) (N, C) (C, B)
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
-    mrc_out loss, saved;            // scalar; (4, C B): both lse, KL(p || q), KL(q || p)
-    void   *workspace;
-} mrc_symmetric_kl_fwd_args;
-
-typedef struct mrc_symmetric_kl_bwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, other, targets;
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
-    mrc_in  saved, dloss;
-    mrc_out dlogits, dother;
-    void   *workspace;
-} mrc_symmetric_kl_bwd_args;
-
-// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
-typedef struct mrc_embedding_fwd_args {
-    size_t  n, h;                   // rows, columns
-    mrc_in  input_ids, position_ids, token_type_ids;            // (N) i32
-    mrc_in  word, position, token_type;                         // (V, H) (P, H) (Y, H): masters
-    mrc_out y;                      // (N, H)
-    void   *workspace;
-} mrc_embedding_fwd_args;
-
-typedef struct mrc_embedding_bwd_args {
-    size_t  n, h, n_words, n_positions, n_types;                // the tables' rows
-    int32_t word_padding, position_padding;     // rows that get no gradient; -1: none
-    mrc_in  input_ids, position_ids, token_type_ids, dy;
-    mrc_out dword, dposition, dtoken_type;
-    void   *workspace;
-} mrc_embedding_bwd_args;
-
-// What a family adds to the scores s_ij = scale q_i . k_j of a head a, t = index[i - j + span - 1]
-// being the table row of a distance; zero-initialised: nothing.
-//   BIAS            + bias[t][a]
-//   DISENTANGLED    + scale (q_i . pos_key[t] + k_j . pos_query[t]); data NULL: without that term
-typedef enum mrc_attention_kind {
-    MRC_ATTENTION_PLAIN, MRC_ATTENTION_BIAS, MRC_ATTENTION_DISENTANGLED
-} mrc_attention_kind;
-typedef struct mrc_attention_extra {
-    mrc_attention_kind kind;
-    size_t window;                  // 0: all keys; else those with |i - j| <= window
-    size_t span, rows;              // distances below span (span >= max_length); tables' rows R
-    mrc_in index;                   // (2 span - 1) i32, each in [0, R)
-    mrc_in bias;                    // (R, A)
-    mrc_in pos_key, pos_query;      // (R, A D)
-} mrc_attention_extra;
-
-// q, k, v are (N, A D), by head, each with an ld of its own: three results, or the columns of one.
-typedef struct mrc_attention_fwd_args {
-    size_t   n, n_sequences, max_length, heads, d;
-    double   scale;                 // of the scores, as a rule 1 / sqrt(d)
-    mrc_dropout_mask mask;                  // of the weights
-    mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
-    mrc_in   q, k, v;
-    mrc_attention_extra extra;
-    mrc_out  y, lse;                // (N, A D); (A, N): log-sum-exp of scores, saved for backward
-    void    *workspace;
-} mrc_attention_fwd_args;
-
-// dbias, dpos_key and dpos_query are sums over all sequences, of the tables' shapes, in f32 or f64.
-typedef struct mrc_attention_bwd_args {
-    size_t   n, n_sequences, max_length, heads, d;
-    double   scale;
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
-    mrc_attention_extra extra;
-    mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
-    mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
-    void    *workspace;
-} mrc_attention_bwd_args;
-
-// y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
-typedef struct mrc_add_fwd_args {
-    size_t   n, h, n_sequences;
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
-    mrc_out  y;
-    void    *workspace;
-} mrc_add_fwd_args;
-
-typedef struct mrc_add_bwd_args {
-    size_t   n, h, n_sequences;
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, sequence_index, dy;
-    mrc_out  dx, dresidual;
-    void    *workspace;
-} mrc_add_bwd_args;
-
-// y = layer_norm(residual + dropout(x)): the end of each half of an encoder layer.
-typedef struct mrc_add_norm_fwd_args {
-    size_t   n, h, n_sequences;
-    double   eps;
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, sequence_index, x, residual, weight, bias;
-    mrc_out  y, sum, mean, rstd;    // sum (N, H), mean, rstd (N): saved for backward
-    void    *workspace;
-} mrc_add_norm_fwd_args;
-
-typedef struct mrc_add_norm_bwd_args {
-    size_t   n, h, n_sequences;
-    int      plain;                 // as in layer_norm
-    mrc_dropout_mask mask;
-    mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
-    mrc_out  sum;                   // as saved; afterwards anything
-    mrc_out  dx, dresidual, dweight, dbias;
-    void    *workspace;
-} mrc_add_norm_bwd_args;
-
-// A bidirectional layer; index 0 runs forward, 1 in reverse.  Gates i, f, g, o, as in PyTorch.
-typedef struct mrc_lstm_fwd_args {
-    size_t  n, n_sequences, max_length, in, h;
-    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
-    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (4H, I) (4H, H) (4H) (4H)
-    mrc_out y;                      // (N, 2 H)
-    mrc_out gates, cells;           // (N, 8 H) after activation, (N, 2 H): saved for backward
-    void   *workspace;
-} mrc_lstm_fwd_args;
-
-typedef struct mrc_lstm_bwd_args {
-    size_t  n, n_sequences, max_length, in, h;
-    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
-    mrc_out gates, cells;           // as saved; afterwards the gates' gradients, or anything
-    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
-    void   *workspace;
-} mrc_lstm_bwd_args;
-
-// A bidirectional GRU layer: the gates r, z, n of PyTorch.
-typedef struct mrc_gru_fwd_args {
-    size_t  n, n_sequences, max_length, in, h;
-    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
-    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (3H, I) (3H, H) (3H) (3H)
-    mrc_out y;                      // (N, 2 H)
-    mrc_out gates;                  // (N, 8 H), of each direction r, z, W_hn h + b_hn, n: saved
-    void   *workspace;
-} mrc_gru_fwd_args;
-
-typedef struct mrc_gru_bwd_args {
-    size_t  n, n_sequences, max_length, in, h;
-    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
-    mrc_out gates;                  // as saved; afterwards their gradients, or anything
-    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
-    void   *workspace;
-} mrc_gru_bwd_args;
-
-// y (N, I K): column i K + k of row r is x[r + k - K / 2][i], 0 where that row is not of r's
-// sequence.  A convolution is this and a linear map.  K is odd.
-typedef struct mrc_unfold_fwd_args {
-    size_t  n, n_sequences, in, size;                           // size: K
-    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
-    mrc_out y;
-    void   *workspace;
-} mrc_unfold_fwd_args;
-
-typedef struct mrc_unfold_bwd_args {
-    size_t  n, n_sequences, in, size;
-    mrc_in  cu_seqlens, dy;
-    mrc_out dx;
-    void   *workspace;
-} mrc_unfold_bwd_args;
-
-// One row for each sequence, from its rows p with skip <= p < real_len; 0 where there is no row.
-//   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
-//   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
-typedef enum mrc_pooling {
-    MRC_POOLING_CLS, MRC_POOLING_MAX, MRC_POOLING_MEAN, MRC_POOLING_MEAN_SQRT,
-    MRC_POOLING_WEIGHTED, MRC_POOLING_LAST, MRC_POOLING_COUNT
-} mrc_pooling;
-typedef struct mrc_pool_fwd_args {
-    size_t  n, n_sequences, h;
-    mrc_pooling mode;
-    size_t  skip;                   // rows of a prompt, left out
-    mrc_in  cu_seqlens, real_len, x;                    // (S + 1) (S) (N, H)
-    mrc_out y, argmax;              // (S, H); (S, H) i32: MAX's row within the batch, saved
-    void   *workspace;
-} mrc_pool_fwd_args;
-
-typedef struct mrc_pool_bwd_args {
-    size_t  n, n_sequences, h;
-    mrc_pooling mode;
-    size_t  skip;
-    mrc_in  cu_seqlens, real_len, argmax, dy;
-    mrc_out dx;                     // (N, H)
-    void   *workspace;
-} mrc_pool_bwd_args;
-
-// y = x / max(||x||, 1e-12) by row.  dx = (dy - y (y . dy)) inverse; below 1e-12 dy inverse.
-typedef struct mrc_normalize_fwd_args {
-    size_t  n, d;
-    mrc_in  x;
-    mrc_out y, inverse;             // (N, D); (N) 1 / max(||x||, 1e-12), saved
-    void   *workspace;
-} mrc_normalize_fwd_args;
-
-typedef struct mrc_normalize_bwd_args {
-    size_t  n, d;
-    mrc_in  y, inverse, dy;
-    mrc_out dx;
-    void   *workspace;
-} mrc_normalize_bwd_args;
-
-// ColBERT's score: y[m][s] = sum over the rows a of query s of max over the rows b of document m
-// that are kept of q_a . d_b; the first of equal ones; a document without rows: 0.
-typedef struct mrc_maxsim_fwd_args {
-    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
-    size_t  max_query, max_document;                    // rows of the longest of each
-    mrc_in  q, document;            // (Nq, D), (Nd, D)
-    mrc_in  keep;                   // (Nd) i32: 0: the row does not count; data NULL: all do
-    mrc_in  q_cu_seqlens, document_cu_seqlens;          // (Q + 1), (M + 1)
-    mrc_out y, argmax;              // (M, Q); (Nq, M) i32: row of document, -1: none; saved
-    void   *workspace;
-} mrc_maxsim_fwd_args;
-
-typedef struct mrc_maxsim_bwd_args {
-    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
-    size_t  max_query, max_document;
-    mrc_in  q, document, q_cu_seqlens, document_cu_seqlens, argmax, dy;
-    mrc_out dq, ddocument;
-    void   *workspace;
-} mrc_maxsim_bwd_args;
-
-// A loss over scores z (R, C), a column for each query or list; labels (R, C) are NaN where that
-// row is no candidate of that column; p is the softmax of scale z down a column's candidates.
-//   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
-//   BCE     softplus(scale z) - labels scale z, of each candidate
-//   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
-//   MSE     mean over candidates of (z - labels)^2
-// A column is multiplied by weight and divided by denominator[c]; targets[c] is the row of the gold
-// (MARGIN), -1: the column does not count.
-typedef enum mrc_score_loss_kind {
-    MRC_SCORE_LOSS_SOFT, MRC_SCORE_LOSS_BCE, MRC_SCORE_LOSS_MARGIN, MRC_SCORE_LOSS_MSE,
-    MRC_SCORE_LOSS_COUNT
-} mrc_score_loss_kind;
-typedef struct mrc_score_loss_fwd_args {
-    size_t  rows, columns;
-    mrc_score_loss_kind kind;
-    double  scale, weight;
-    mrc_in  z, labels, targets, denominator;            // (R, C) (R, C) (C) i32 (C)
-    mrc_out loss, lse;              // scalar; (C) of SOFT, saved
-    void   *workspace;
-} mrc_score_loss_fwd_args;
-
-typedef struct mrc_score_loss_bwd_args {
-    size_t  rows, columns;
-    mrc_score_loss_kind kind;
-    double  scale, weight;
-    mrc_in  z, labels, targets, denominator, lse, dloss;
-    mrc_out dz;
-    void   *workspace;
-} mrc_score_loss_bwd_args;
-
-// y = value, n elements in a row.
-typedef struct mrc_fill_args {
-    size_t  n;
-    double  value;
-    mrc_out y;
-    void   *workspace;
-} mrc_fill_args;
-
-// y = alpha scale x + beta y, n elements in a row.  With beta 0 y is not read, with alpha scale 0 x
-// is not: infinities and NaN there do not count.  Stands in the table of x's type; y is of that
-// type, or f16 or bf16 where x is f32 (a working copy).
-typedef struct mrc_axpby_args {
-    size_t  n;
-    double  alpha, beta;
-    mrc_in  scale;                  // scalar on the backend; data NULL: 1
-    mrc_in  skip;                   // i32 scalar on the backend: not 0: y stays; data NULL: 0
-    mrc_in  x;
-    mrc_out y;                      // read and written; accumulate is not looked at
-    void   *workspace;
-} mrc_axpby_args;
-
-// y = ((parts[0] + parts[1]) + parts[2]) + .., n columns each, rounded after each sum; with
-// y.accumulate it begins with y.  The order is what fixes a step's bits: see api.comm.
-typedef struct mrc_fold_args {
-    size_t  n, n_parts;
-    mrc_in  parts;                  // (n_parts, n)
-    mrc_out y;                      // (n)
-    void   *workspace;
-} mrc_fold_args;
-
-// What the optimizer's kernels do to one parameter.  The array is host memory.
-typedef struct mrc_optim_tensor {
-    size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
-    mrc_in  grad;
-    mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
-    double  lr, weight_decay;
-} mrc_optim_tensor;
-
-// Dynamic loss scaling: small gradients would be 0 in f16, so the loss is multiplied by a scale and
-// the gradients are divided by it.  At an overflow (a norm that is not finite) the scale is halved,
-// but for the first hysteresis - 1 since it last grew, and is 1 at least; after growth_interval
-// steps without one it is doubled.
-typedef struct mrc_loss_scale {
-    mrc_out scale;                  // f32 scalar, read and written; data NULL: there is none
-    mrc_out counts;                 // (2) i32, read and written: steps without an overflow since
-    int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
-} mrc_loss_scale;
-
-// The norm of all gradients in two halves, so that ranks may share the first: the sum of squares of
-// each chunk of MRC_NORM_CHUNK elements, counted from each tensor's beginning; then all of them.
-#define MRC_NORM_CHUNK 8192
-typedef struct mrc_squares_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;            // their grad alone is read
-    mrc_out squares;                            // f64, one for each chunk, tensor after tensor
-    void   *workspace;
-} mrc_squares_args;
-
-// Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
-// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
-// 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
-// and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
-// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
-// of the parameters' own type, f32 where they have 16-bit copies.
-typedef struct mrc_grad_norm_args {
-    size_t  n;                                  // chunks
-    mrc_in  squares;                            // f64
-    double  max_norm;
-    mrc_loss_scale loss_scale;
-    mrc_out norm, clip, inverse, state;
-    void   *workspace;
-} mrc_grad_norm_args;
-
-typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
-typedef struct mrc_adamw_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
-    mrc_optim variant;              // MRC_ADAMW_HF or MRC_ADAMW_TORCH (PARITY 3.11)
-    double  beta1, beta2, eps;
-    mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
-    void   *workspace;
-} mrc_adamw_args;
-
-// AdamP 0.3.0: where a matrix's gradient is almost at right angles to its weights, by rows or else
-// as a whole, the step loses its part along them, and decay is multiplied by wd_ratio.
-typedef struct mrc_adamp_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
-    double  beta1, beta2, eps, delta, wd_ratio;
-    int     nesterov;
-    mrc_in  clip, state;
-    void   *workspace;
-} mrc_adamp_args;
-
-typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient; v is not used
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
-    double  momentum;
-    mrc_in  clip, state;
-    void   *workspace;
-} mrc_sgd_args;
-
-// The kernels, once: a row each.  NULL: the backend has none, and an op that needs it is
-// MRC_ERR_UNSUPPORTED.  Each has a query of its workspace, NULL for 0 bytes: asked with the args,
-// before the kernel runs.  The other columns are the implementation's: what the naive and the cpu
-// tables have (ALL: a kernel; QUERY: and its query; OWN, OWN_QUERY: not where activations are 16
-// bits wide; NONE), and whether the null backend counts its products.
-#define MRC_KERNEL_LIST(X)                                                                  \
-    X(gemm,              ALL,   ALL,       COUNTED)                                         \
-    X(embedding_fwd,     ALL,   ALL,       FREE)                                            \
-    X(embedding_bwd,     ALL,   ALL,       FREE)                                            \
-    X(linear_fwd,        ALL,   ALL,       COUNTED)                                         \
-    X(linear_bwd,        ALL,   ALL,       COUNTED)                                         \
-    X(attention_fwd,     QUERY, QUERY,     FREE)                                            \
-    X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
-    X(activation_fwd,    ALL,   ALL,       FREE)                                            \
-    X(activation_bwd,    ALL,   ALL,       FREE)                                            \
-    X(glu_fwd,           ALL,   ALL,       FREE)                                            \
-    X(glu_bwd,           ALL,   ALL,       FREE)                                            \
-    X(rope_fwd,          ALL,   QUERY,     FREE)                                            \
-    X(rope_bwd,          ALL,   QUERY,     FREE)                                            \
-    X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
-    X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
-    X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
-    X(add_norm_bwd,      ALL,   ALL,       FREE)                                            \
-    X(add_fwd,           ALL,   ALL,       FREE)                                            \
-    X(add_bwd,           ALL,   ALL,       FREE)                                            \
-    X(dropout_fwd,       ALL,   ALL,       FREE)                                            \
-    X(dropout_bwd,       ALL,   ALL,       FREE)                                            \
-    X(lstm_fwd,          QUERY, QUERY,     COUNTED)                                         \
-    X(lstm_bwd,          QUERY, QUERY,     COUNTED)                                         \
-    X(gru_fwd,           QUERY, QUERY,     COUNTED)                                         \
-    X(gru_bwd,           QUERY, QUERY,     COUNTED)                                         \
-    X(unfold_fwd,        ALL,   ALL,       FREE)                                            \
-    X(unfold_bwd,        ALL,   ALL,       FREE)                                            \
-    X(cross_entropy_fwd, ALL,   NONE,      FREE)                                            \
-    X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
-    X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
-    X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
-    X(pool_fwd,          ALL,   ALL,       FREE)                                            \
-    X(pool_bwd,          ALL,   ALL,       FREE)                                            \
-    X(normalize_fwd,     ALL,   ALL,       FREE)                                            \
-    X(normalize_bwd,     ALL,   ALL,       FREE)                                            \
-    X(maxsim_fwd,        ALL,   ALL,       FREE)                                            \
-    X(maxsim_bwd,        ALL,   ALL,       FREE)                                            \
-    X(score_loss_fwd,    ALL,   ALL,       FREE)                                            \
-    X(score_loss_bwd,    ALL,   ALL,       FREE)                                            \
-    X(fill,              ALL,   ALL,       FREE)                                            \
-    X(axpby,             ALL,   ALL,       FREE)                                            \
-    X(fold,              OWN,   ALL,       FREE)                                            \
-    X(squares,           OWN,   ALL,       FREE)                                            \
-    X(grad_norm,         OWN,   NONE,      FREE)                                            \
-    X(adamw,             OWN,   ALL,       FREE)                                            \
-    X(adamp,             OWN,   QUERY,     FREE)                                            \
-    X(sgd,               OWN,   ALL,       FREE)
-typedef struct mrc_kernels {
-#define MRC_X(name, naive, cpu, flops)                                                      \
-    mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
-    size_t     (*name##_workspace)(mrc_backend *be, const mrc_##name##_args *a);
-    MRC_KERNEL_LIST(MRC_X)
-#undef MRC_X
-} mrc_kernels;
-
-// An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
-// make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 4
-struct mrc_backend {
-    size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
-    uint32_t    api;                // a mismatch is refused when a context is made
-    int         is_host;            // 1: the library may dereference data
-    const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
-    mrc_math    math;               // of the products of kernels[f32] that are for training
-    void       *self;               // the constructor's state
-    void       *derived;            // the state of whoever replaced entries
-    uint64_t    n_params;           // the library's: lists of parameters made on it so far
-    void       (*destroy)(mrc_backend *be);
-    void      *(*alloc)(mrc_backend *be, size_t bytes);         // 64-byte aligned; NULL: no memory
-    void       (*free)(mrc_backend *be, void *ptr);
-    // src may be reused on return; only download waits for the device.
-    mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
-    mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
-    // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd of f32 reads it where ld is 0, as
-    // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
-    // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
-    // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
-    // embedding_fwd's word as plain bf16.
-    size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
-    mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
-                          const float *host_src);
-    // One table per element type of the activations: a kernel is written for one type and choosing
-    // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
-    mrc_kernels kernels[MRC_DTYPE_COUNT];
-};
 
 typedef enum mrc_isa {
     MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512, MRC_ISA_NEON
@@ -845,58 +247,6 @@ typedef struct mrc_null_counts {
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
 
 //==============================================================================
-// >>api.comm   several processes as one: what backends/mpi.h implements
-//
-// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
-// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
-// the same step, in the same order.  Weights, moments and losses are the same bits for any number
-// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
-// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
-//==============================================================================
-#define MRC_COMM_API 1
-typedef struct mrc_ctx mrc_ctx;
-typedef struct mrc_params mrc_params;
-typedef struct mrc_comm mrc_comm;
-// A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
-typedef struct mrc_comm_slices {
-    mrc_dtype     dtype;            // f32 or f64
-    const size_t *begin;            // (n_ranks + 1)
-} mrc_comm_slices;
-
-// Functions but abort and destroy are collective: every rank calls them in the same order.  Each
-// has a deadline without progress, then it is MRC_ERR_IO and `error` says what is missing.
-struct mrc_comm {
-    size_t      size;               // sizeof(mrc_comm) and MRC_COMM_API of whoever made it
-    uint32_t    api;
-    int         rank, n_ranks;
-    int         local_rank, n_local;        // among those of its host
-    const char *name;               // "mpi"
-    void       *self;
-    char        error[256];         // of the last function that failed
-    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
-    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
-    // it is done.
-    mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
-                         void *sum, int first, int members);
-    // data = every rank's slice.  May return before it is done.
-    mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
-                         void *data);
-    mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
-    // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
-    mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
-    mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
-    void       (*abort)(mrc_comm *c, int exit_code);            // ends the job; does not return
-    const char *(*host)(const mrc_comm *c, int rank);           // its host's name, for messages
-    void       (*destroy)(mrc_comm *c);
-};
-MRCDEF void       mrc_comm_free(mrc_comm *comm);            // after its contexts; NULL is fine
-// MRC_OK where every rank has the same text; else MRC_ERR_ARG on all ranks, and the message names
-// the first rank that differs from rank 0 and both texts.  Without a communicator MRC_OK.
-MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text);
-// Whether all ranks have the same bits of these parameters (CRC-32C); else MRC_ERR_NUMERIC.
-MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
-
-//==============================================================================
 // >>api.ctx   one context per thread; no global state
 //
 // A context is the first argument of almost every function.  It knows the backend that computes,
@@ -918,9 +268,10 @@ typedef struct mrc_ctx_desc {
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
-// No function takes NULL amiss: one that frees does nothing, one that looks returns 0, NULL or "",
-// any other says MRC_ERR_ARG, with a text where there is a context.  Messages about
-// files begin "file:line:column: " as far as known, and say what was found and what was expected.
+// Every function may be given NULL.  A function that frees then does nothing; one that reads a
+// value returns 0, NULL or ""; any other returns MRC_ERR_ARG, with a text if there is a context.
+// Messages about files begin "file:line:column: " as far as these are known; they say what was
+// found and what was expected.
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
 MRCDEF void        mrc_ctx_clear_error(mrc_ctx *ctx);
@@ -937,531 +288,46 @@ typedef struct mrc_memory {
     size_t step_live, step_peak, step_extent, step_reserved, grads;
 } mrc_memory;
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
-// Makes the step arena one chunk of at least that size now, between steps: what is planned is had,
-// or is refused, before the first one.
+// Makes the step arena one chunk of at least that size.  Call it before the first step: a plan that
+// does not fit is then refused before training starts.
 MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes);
 
 //==============================================================================
-// >>api.utf8   text is UTF-8; the positions that users see count code points
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
-// One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
-MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
-// The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
-// when there are no bytes.
-MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp);
-MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);    // bytes written; 0: not a scalar value
-MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes);          // of the well-formed beginning
-MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code points of valid text
-// The byte where code point `index` of valid text begins; `bytes` for one past the end.
-MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
-
-//==============================================================================
-// >>api.json   a tree that is read-only, and text that grows
-//
-// mrc_json_parse() makes a tree of a JSON text, with the place of each value for messages; members
-// are found by key.  mrc_text collects text of any length, JSON strings and numbers among it.
-//==============================================================================
-typedef enum mrc_json_type {
-    MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
-    MRC_JSON_OBJECT
-} mrc_json_type;
-
-typedef struct mrc_json mrc_json;
-struct mrc_json {
-    mrc_json_type   type;
-    int             is_int;         // NUMBER: written as an integer that fits `integer`
-    double          number;
-    int64_t         integer;
-    const char     *string;         // STRING: `bytes` long, may hold NUL, and ends with one more
-    size_t          bytes;
-    const char     *key;            // in an object: the member's name
-    size_t          key_bytes;
-    const mrc_json *child, *next;   // elements or members in file order
-    size_t          n;              // how many
-    size_t          line, column;   // from 1, column in code points
-};
-
-// RFC 8259 as PARITY has it (RELIABILITY 3.3); duplicate keys are kept.  name is for messages:
-// "name:line:column: what".  max_depth 0: 512.  The tree owns copies of all text.
-MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
-                                 size_t bytes, size_t max_depth);
-MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path);
-MRCDEF void       mrc_json_free(mrc_json *root);                    // NULL is fine
-// The first member of that name; NULL: there is none, or this is no object.
-MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key);
-// MRC_ERR_FORMAT when two members have one name: what a config, a tokenizer or a data set must not
-// have.  Only this object's own members are looked at; anything but an object passes.
-MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name);
-
-// Text under construction.  A failed allocation is kept in `failed` and asked about once.
-typedef struct mrc_text {
-    mrc_allocator host;
-    char  *data;                    // NUL-terminated once anything was added
-    size_t bytes, capacity;
-    int    failed;
-} mrc_text;
-MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx);
-MRCDEF void mrc_text_free(mrc_text *t);
-MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes);
-__attribute__((format(printf, 2, 3)))
-MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
-// A JSON string with quotes; ascii 1: everything above 0x7e as \u escapes, as Python's json.dumps.
-MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
-// The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
-MRCDEF void mrc_text_number(mrc_text *t, double x);
-
-//==============================================================================
-// >>api.file   reading whole files; writing them whole or not at all
-//
-// A file that is written appears under its name only when all of it is on the disk: a program that
-// is killed leaves the old file or the new one, never a part.
-//==============================================================================
-// A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
-// (bad input), a failing read MRC_ERR_IO.
-MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
-MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
-// Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
-MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
-
-// The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
-typedef struct mrc_file_writer mrc_file_writer;
-MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path);
-MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size_t bytes);
-MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w);       // frees w either way
-MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is fine
-
-MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
-MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
-// 1: file, 2: folder, 0: neither.  What cannot be looked at counts as a file: opening it says why.
-MRCDEF int        mrc_file_exists(const char *path);
-MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
-MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
-MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
-// Calls fn with each name but "." and "..", in byte order, until it returns something else than OK.
-MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
-                               mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
-                               void *user);
-
-//==============================================================================
-// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
-//
-// tests/RELIABILITY.md 3.1 says which files are refused, and why.
-//==============================================================================
-// A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
-typedef struct mrc_st_entry {
-    const char *name, *dtype;       // "F32"
-    int         ndim;
-    uint64_t    shape[8], numel;
-    uint64_t    begin, end;         // bytes, within the data area
-} mrc_st_entry;
-typedef struct mrc_safetensors mrc_safetensors;
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
-// In the order of the data; NULL past the last.
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
-// Metadata by key; NULL when absent.
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
-// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
-// value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst);
-
-// All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
-// CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
-// Records of PyTorch's files that were written without a checksum, which is logged too.
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
-
-// PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
-// pickle is read, never run; what is no tensor is left out, nested names are joined by points.
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-// A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
-// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
-// of them that is there, and no other if that one is bad.
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-
-// What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
-// (called with rising offsets), so that a device's tensors need no second copy of the model.
-typedef struct mrc_st_tensor {
-    const char *name, *dtype;
-    int         ndim;
-    uint64_t    shape[8];
-    const void *data;
-    mrc_status (*fill)(mrc_ctx *ctx, void *user, uint64_t offset, void *dst, size_t bytes);
-    void       *user;
-} mrc_st_tensor;
-// metadata: key, value, key, value, .., NULL; NULL is {"format": "pt"} alone, which is always in.
-// list may be in any order.  Atomic, as mrc_file_write.
-MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
-                                        size_t n, const char *const *metadata);
-
-//==============================================================================
-// >>api.tensor   tensors of a step, and parameters: the weights of a model
-//
-// A tensor of a step belongs to the context that made it and is gone after mrc_ctx_reset().  A
-// parameter holds no context, so several contexts may read the same weights.
-//==============================================================================
-// Read-only for users.  data is a backend address: use upload and download.
-typedef struct mrc_tensor {
-    mrc_dtype dtype;
-    int       ndim;
-    size_t    shape[MRC_MAX_DIMS];
-    size_t    numel;
-    int       requires_grad;        // of a parameter: may be changed between steps
-    void     *data;                 // NULL while dropped
-    // Parameters only: the state_dict's name, and the 16-bit copy that kernels read in its place.
-    const char *name;
-    size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
-    int       no_decay;             // 1: spared by weight decay unless all is decayed
-    size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
-                                    // the last of the K first
-    size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
-                                    // stand in files by head: (A 3 D, I)
-    int       unused;               // 1: kept for its name in a file; no forward pass reads it
-    mrc_dtype copy_dtype;
-    void     *copy;
-    int       packed;               // 1: for prediction, data is what prepack() made, of type
-                                    // copy_dtype; or copy itself, a table
-    const char *packed_for[2];      // the backend that packed it: name, isa; NULL: nobody did
-    // The tape's, constant in parameters so that threads can share them:
-    uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
-    uint64_t  list;                 // of a parameter: the serial number of its mrc_params
-    struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
-    int       dropped, pinned, read_back;   // see mrc_drop()
-} mrc_tensor;
-
-// Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
-// it: their gradients are found by the tensor's address.
-MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
-                                 const mrc_allocator *allocator);
-// name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
-// optimizer are mrc_params of the same names.
-MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
-                                mrc_dtype dtype, int ndim, const size_t *shape);
-// In the order they were made, the same in every run; NULL past the end, or for a name not there.
-MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
-MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
-// Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
-// read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
-MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
-// An f32 matrix for prediction only, which the backend keeps in its own form as f32 or bf16: it is
-// uploaded as f32 and read by mrc_linear() alone, not downloaded and not trained.
-// MRC_ERR_UNSUPPORTED: the backend has no such form.
-MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
-                                       mrc_dtype dtype, size_t rows, size_t columns);
-MRCDEF void       mrc_params_free(mrc_params *params);
-
-// A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
-MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
-                                  int requires_grad);
-// src and dst hold numel elements of t's dtype; a working copy is made anew by an upload.  Download
-// waits for the device; nothing else does.
-MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
-MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
-
-// A packed batch (contract B): sequence s is rows cu_seqlens[s] to cu_seqlens[s + 1] - 1.  Pads, if
-// any, are rows from real_len[s] on: no attention looks at them, but they have outputs.
-typedef struct mrc_batch {
-    size_t      n_tokens, n_sequences;
-    size_t      max_length;         // of a sequence: what a device needs to size a launch
-    mrc_tensor *cu_seqlens;         // (B + 1) i32, and so the rest
-    mrc_tensor *sequence_index;     // (B): the sequence's index within the optimizer step
-    mrc_tensor *real_len;           // (B)
-    mrc_tensor *loss_begin, *loss_end;  // (B): the rows of a sequence that the loss looks at
-    mrc_tensor *targets;            // (2, B): start and end positions; outside: not counted
-    mrc_tensor *input_ids, *token_type_ids, *position_ids;      // (N); NULL: none were given
-    int32_t     max_input_id, max_token_type_id, max_position_id;
-} mrc_batch;
-
-// Host arrays, checked here so that kernels may trust them.
-typedef struct mrc_batch_desc {
-    size_t         n_sequences;
-    const int32_t *cu_seqlens;                          // required
-    const int32_t *sequence_index;                      // NULL: 0, 1, ..
-    const int32_t *real_len, *loss_begin, *loss_end;    // NULL: the length, 0, the length
-    const int32_t *start_positions, *end_positions;     // NULL: -1
-    const int32_t *input_ids;                           // NULL: no ids at all
-    const int32_t *token_type_ids, *position_ids;       // NULL: 0; counted from 0
-} mrc_batch_desc;
-MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc);
-
-//==============================================================================
-// >>api.tape   gradients: every op is recorded as it runs, and backward goes through the record
-//
-// An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
-// reverse, each once, and leaves the gradients of the parameters in the context.
-//==============================================================================
-// Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
-// is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
-// output and what it saved; so a second backward from y is an error.  The data of tensors stays
-// until a reset, a rewind or mrc_drop().
-// After an error: mrc_ctx_reset(), mrc_grad_clear() if backward had begun, mrc_ctx_clear_error();
-// then the context is as good as new.
-MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
-// mrc_backward() in two: makes dy the gradient of y; then mrc_tape_backward(), in pieces if wanted.
-MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
-// The address of t's gradient in this context; NULL: no backward reached t since the last clear.
-MRCDEF void      *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t);
-// Ends the accumulation into parameters' gradients: the next writer overwrites.  Touches no memory.
-MRCDEF void       mrc_grad_clear(mrc_ctx *ctx);
-// Gives back the memory of all parameters' gradients: for a context that goes on with other ones.
-MRCDEF void       mrc_grad_forget(mrc_ctx *ctx);
-// Ends a forward and backward: frees all tensors of the step.  Parameters' gradients stay.
-MRCDEF void       mrc_ctx_reset(mrc_ctx *ctx);
-// In no-grad mode ops record nothing and save nothing.  Returns the previous mode.
-MRCDEF int        mrc_no_grad(mrc_ctx *ctx, int on);
-
-// Marks nest.  Backward from a mark runs the nodes recorded since, newest first; rewinding forgets
-// nodes and tensors made since, but keeps gradients of tensors that are older than the mark.  {0}
-// is the beginning.  With a mark before each layer, backward in pieces hands over the gradients of
-// one layer while the next one runs.
-typedef struct mrc_mark { uint64_t frame; } mrc_mark;
-MRCDEF mrc_mark   mrc_tape_mark(mrc_ctx *ctx);
-MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark);
-MRCDEF void       mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark);
-
-// y = fn(ctx, user, in), keeping only y: backward runs fn again.  fn must return a tensor it made
-// and do the same both times; dropout does, as its masks are counted.  Parameters may come through
-// user, which must live until backward.
-typedef mrc_tensor *(*mrc_segment_fn)(mrc_ctx *ctx, void *user, mrc_tensor *const *in, size_t n_in);
-MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
-                                    mrc_tensor *const *in, size_t n_in);
-
-// Says that the forward pass will not read t again.  In no-grad mode its memory is free at once: a
-// forward pass that drops what it has read holds one layer, not all.  The same where no backward of
-// the ops that read t, or made it, looks at its data.  Where one does, it goes if it can be made
-// again without a matrix product (from what its op saved, or from inputs that are kept), else it
-// stays: a hint is never an error.  In a segment only its own tensors go.
-// An op that returned its input (dropout with p = 0) made no second tensor: drop it once.
-MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t);
-
-// Custom node: the user computed out (from mrc_tensor_new) by any means; backward receives dy and
-// writes the gradient of each input that wants one where mrc_grad_target() says.
-typedef struct mrc_custom_call {
-    mrc_tensor *const *in;
-    size_t             n_in;
-    const mrc_tensor  *out;
-    mrc_in             dy;
-} mrc_custom_call;
-typedef struct mrc_custom_desc {
-    const char  *name;              // for error messages; must outlive the node, as user must
-    mrc_status (*backward)(mrc_ctx *ctx, void *user, const mrc_custom_call *call);
-    void        *user;
-} mrc_custom_desc;
-MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
-                              mrc_tensor *const *in, size_t n_in);
-// Where to write t's gradient, and whether to add.  out->data is NULL when t wants none.
-MRCDEF mrc_status  mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out);
-
-//==============================================================================
-// >>api.random   dropout whose masks are computed from counters, not drawn from a generator
-//
-// Whether an element is dropped depends on its place alone: the same mask comes out on every
-// backend, for any number of threads, for any split of a step, and after a resume.
-//
-//   mask key = words 0, 1 of philox(counter {step, pass, site, "drop"}, key {seed low, seed high})
-//   element  = word f % 4 of philox(counter {f / 4, position, sequence, head}, mask key)
-//
-// f is the feature (attention: the key's position), position the token's within its sequence
-// (attention: the query's), sequence the index within the optimizer step, head 0 but in attention.
-//==============================================================================
-typedef struct mrc_random {
-    uint64_t seed;
-    uint32_t step;                  // optimizer step
-    uint32_t pass;                  // 0; 1, 2.. when one step runs the *same* sequences again
-} mrc_random;                       // (R-Drop, adversarial): micro-batches do not count it up
-
-MRCDEF void     mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random);
-MRCDEF uint32_t mrc_site(const char *module_name);          // FNV-1a of "encoder.layer.0.output"
-MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
-MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
-
-//==============================================================================
-// >>api.ops   the ops that models are made of, each with its gradient
-//
-// An op that is given NULL returns NULL, so a chain of ops is checked once, at its end; the context
-// has the first error.  Therefore NULL is never "no tensor" here: mrc_matmul() is the linear map
-// without a bias.  N is the rows (tokens) of a batch, H the width of a row.
-//==============================================================================
-// weight (O, I), or more axes whose product is I.
-MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                              mrc_act act);
-// Any shape; MRC_ACT_NONE returns x itself.
-MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act);
-// word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
-// bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
-MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
-                                 mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, mrc_dtype dtype,
-                                 const mrc_batch *batch);
-// q, k, v (N, H) each, or one tensor (N, 3 H) given three times that holds them side by side
-// -> (N, H); weights are dropped with probability p.
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
-                                 size_t heads, double p, uint32_t site, const mrc_batch *batch);
-// The same with a window, another scale, or what depends on the distance of query and key (see
-// mrc_attention_extra).  Zero-initialised: as mrc_attention().
-typedef struct mrc_attention_desc {
-    double              scale;      // of the scores; 0: 1 / sqrt(d)
-    size_t              window;     // 0: all keys; else those at most so many rows away
-    mrc_attention_kind  kind;
-    mrc_tensor         *index;      // (2 M - 1) i32, M at least the batch's max_length, by i - j +
-                                    // M - 1: a row of the tables.  Each is below their rows
-    mrc_tensor         *bias;       // (R, A), f32 or f64
-    mrc_tensor         *pos_key, *pos_query;    // (R, A D); NULL: without that term, not of both
-} mrc_attention_desc;
-MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
-                                      size_t heads, double p, uint32_t site,
-                                      const mrc_attention_desc *desc, const mrc_batch *batch);
-// act(z[:, :W]) * z[:, W:], z (N, 2 W) -> (N, W): the middle of a gated feed-forward map.
-MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act);
-// Rotary positions: of x (N, heads d) the first `rotated` heads are turned by their row's place in
-// its sequence, the others are copied; d is even.
-MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
-                            const mrc_batch *batch);
-// residual + dropout(x): the end of each half of a pre-norm layer.
-MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
-                           uint32_t site, const mrc_batch *batch);
-// layer_norm(residual + dropout(x)).  eps below 0, here and in mrc_layer_norm(): x weight + bias
-// without statistics, MobileBERT's NoNorm.
-MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
-                                mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
-                                uint32_t site, const mrc_batch *batch);
-// One bidirectional layer, x (N, I) -> (N, 2 H).  weights: weight_ih (4H, I), weight_hh (4H, H),
-// bias_ih, bias_hh (4H), then the same of the reverse direction.
-MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
-                            const mrc_batch *batch);
-// The same of a GRU: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H), and reverse.
-MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
-                           const mrc_batch *batch);
-// Windows of `size` rows, an odd number, around each row of its sequence: x (N, I) -> (N, I size),
-// 0 beyond the ends.  mrc_linear() of it with a weight (O, I, size) is torch.nn.Conv1d.
-MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch);
-MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                                  double eps);
-// 0 <= p < 1; p = 0 returns x itself.
-MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
-                               const mrc_batch *batch);
-// logits (N, C): column c has targets[c] (B) i32, which count from the sequence's start, and is
-// divided by denominator[c], what the optimizer step counts: splitting it changes no gradient.
-// The two ends of an answer are C = 2 with denominators of twice the sequences counted.
-MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                     mrc_tensor *denominator, const mrc_batch *batch);
-// The same with another loss; and with alpha, a weight for each target position, for as many as the
-// longest sequence has rows at least.
-MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                 mrc_tensor *denominator, const mrc_loss *loss,
-                                 const mrc_batch *batch);
-MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                     mrc_tensor *denominator, mrc_tensor *alpha,
-                                     const mrc_loss *loss, const mrc_batch *batch);
-// (KL(p || q) + KL(q || p)) / 2 of two passes' logits (R-Drop), counted and divided as above.
-MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
-                                    mrc_tensor *targets, mrc_tensor *denominator,
-                                    const mrc_batch *batch);
-// One row a sequence: x (N, H) -> (S, H); skip: rows of a prompt, which do not count.
-MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
-                            const mrc_batch *batch);
-// Rows divided by their lengths, x (N, D).
-MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x);
-// a (N, K) times the transpose of b (M, K) -> (N, M): all dot products of their rows.
-MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b);
-// ColBERT's scores (M, Q) of q (Nq, D) and document (Nd, D); keep (Nd) i32: 0: not a row that
-// counts.
-MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
-                              const mrc_batch *queries, const mrc_batch *documents);
-// A loss over scores z (R, C), a column for each query or list: see mrc_score_loss_fwd_args.
-typedef struct mrc_score_loss_desc {
-    mrc_score_loss_kind kind;
-    double scale, weight;
-} mrc_score_loss_desc;
-MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
-                                  mrc_tensor *targets, mrc_tensor *denominator,
-                                  const mrc_score_loss_desc *desc);
-
-//==============================================================================
-// >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
-//
-// An optimizer holds the moments of a list of parameters.  A step turns gradients into new
-// weights; a schedule says the learning rate of each step.
-//==============================================================================
-// What may differ from parameter to parameter.
-typedef struct mrc_param_group { double lr_scale, weight_decay; } mrc_param_group;
-
-#define MRC_OPTIMIZER_MAGIC 0x6f707469
-typedef struct mrc_optimizer_config {
-    uint32_t  magic;
-    mrc_optim variant;
-    double    beta1, beta2, eps, weight_decay;
-    double    delta, wd_ratio;      // of AdamP
-    int       nesterov;             // of AdamP
-    double    momentum;             // of SGD
-    double    max_grad_norm;        // 0: no clipping
-    int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
-    double    ema_decay;            // of an average of the weights, below 1; 0: there is none
-    double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
-    // 1: with a communicator each rank keeps the moments and averages of its share of the weights
-    // only, steps those, and has the others' from their ranks.  The bits are the same.  Not for
-    // AdamP, which looks at whole matrices.
-    int       sharded;
-    int32_t   loss_scale_interval, loss_scale_hysteresis;
-    // Called once for each parameter, with 1 times the step's learning rate and the decay that the
-    // rules above give it: may change both.  NULL: all are as given.
-    void    (*group)(void *user, const mrc_tensor *p, mrc_param_group *g);
-    void     *user;
-} mrc_optimizer_config;
-// torch's AdamW, clip 1; AdamP's delta 0.1, wd_ratio 0.1; no average; no loss scale, were there one
-// it would grow after 2000 steps and fall at the second overflow.
-MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
-
-// Owns the moments, and the average: lists of parameters with the names and shapes of those that
-// require a gradient now.
-typedef struct mrc_optimizer mrc_optimizer;
-MRCDEF mrc_status  mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
-                                     const mrc_optimizer_config *config);
-MRCDEF void        mrc_optimizer_free(mrc_optimizer *o);            // NULL is fine
-// One step from the gradients that are in ctx; then they are cleared.  Parameters that backward did
-// not reach are left alone.  A norm that is not finite changes nothing (see stats).
-MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr);
-// Waits for the device: the last step's gradient norm, before clipping; the steps applied so far;
-// whether the last one was skipped.  Each may be NULL.
-MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
-                                       int64_t *applied, int *skipped);
-// The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
-// NULL: the optimizer has none.
-MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
-// Exchanges the weights with their averages: to measure or save those, and, by a second call, back.
-// Waits for the device.  An error where there are no averages; between the two calls no step.
-MRCDEF mrc_status  mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o);
-// Moments "exp_avg.<name>" and "exp_avg_sq.<name>" (SGD has the first alone), the averages
-// "ema.<name>", and the count of steps; load wants all of them.
-// The loss scale and its counts, if there is one, are saved and loaded too.  Where they are shared
-// out over ranks, step, swap and save are collective; rank 0 alone writes, the file that one rank
-// would write, and every rank reads it.
-MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
-MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
-
-// Hugging Face's names and formulas.
-typedef enum mrc_schedule {
-    MRC_SCHEDULE_LINEAR, MRC_SCHEDULE_COSINE, MRC_SCHEDULE_COSINE_WITH_RESTARTS,
-    MRC_SCHEDULE_POLYNOMIAL, MRC_SCHEDULE_CONSTANT, MRC_SCHEDULE_CONSTANT_WITH_WARMUP,
-    MRC_SCHEDULE_INVERSE_SQRT
-} mrc_schedule;
-#define MRC_SCHEDULE_MAGIC 0x73636865
-typedef struct mrc_schedule_config {
-    uint32_t     magic;
-    mrc_schedule kind;
-    uint64_t     warmup_steps, total_steps;
-    double       num_cycles;        // cosine: 0.5, once to 0; with restarts: 1, how often to 0
-    double       lr, lr_end, power; // polynomial: from the peak lr to lr_end; 1e-7, 1
-    double       timescale;         // inverse_sqrt, in steps; 0: warmup_steps, or 10000 without
-} mrc_schedule_config;
-MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
-// The factor of the learning rate for optimizer step `step`, from 0.
-MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
+typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
+typedef struct mrc_reader_desc {    // zero-initialised is the default
+    mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
+    const mrc_tokenizer *tokenizer; // the same
+    const mrc_features_config *features;    // copied; NULL: mrc_reader_features() of the folder
+    size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
+    const mrc_decode_config *decode;        // copied; NULL: the default
+    mrc_dtype            dtype;     // of a model that is loaded, and int8_keep: mrc_model_load_desc
+    unsigned             int8_keep;
+} mrc_reader_desc;
+// How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
+// of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
+// allow, which overlap by 128 or a third; padded if it was trained so; without targets.
+// *from, which may be NULL: 1 where train_args.json was there.
+MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
+                                      const mrc_model_config *model, int *from);
+// path: a model directory.  desc NULL: all defaults.
+MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
+                                 const mrc_reader_desc *desc);
+MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its context
+typedef struct mrc_reply {
+    const mrc_span *spans;          // best first; the reader's, until its next call
+    size_t          n_spans;
+    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
+    double          null_score_diff;
+    const mrc_window_logits *windows;   // what they were found in; the reader's too
+    size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
+} mrc_reply;
+// Answers n questions, whose windows go through the model together.  Of an example the question and
+// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
+// names the example.  mrc_span_text() says what a span says.
+MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
+                                    mrc_reply *replies);
 
 //==============================================================================
 // >>api.tokenizer   text into token ids: WordPiece, BPE and Unigram, as Hugging Face's readers do
@@ -1470,7 +336,6 @@ MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t st
 // text that it stands for, so that an answer can be cut out of its passage.
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
-typedef struct mrc_tokenizer mrc_tokenizer;
 // path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
 // a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
 // vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
@@ -1772,6 +637,21 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 // task wants: logits of answers, vectors, a score).  It is loaded from and saved as a model
 // directory: config.json, model.safetensors and the tokenizer's files.
 //==============================================================================
+// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
+// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
+typedef enum mrc_act {
+    MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
+    MRC_ACT_COUNT
+} mrc_act;
+
+// One row for each sequence, from its rows p with skip <= p < real_len; 0 where there is no row.
+//   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
+//   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
+typedef enum mrc_pooling {
+    MRC_POOLING_CLS, MRC_POOLING_MAX, MRC_POOLING_MEAN, MRC_POOLING_MEAN_SQRT,
+    MRC_POOLING_WEIGHTED, MRC_POOLING_LAST, MRC_POOLING_COUNT
+} mrc_pooling;
+
 // The families of encoders, Hugging Face's model_type.
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
@@ -1791,16 +671,14 @@ typedef enum mrc_head_type {
 // What a directory for retrieval says beside its config.json: how rows become vectors or scores,
 // and how texts become rows.
 typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
-typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE, on row 0
-    MRC_SCORE_POOLER,               // BERT: tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_TANH,           // RoBERTa: dropout, tanh(W1 h + b1), dropout, W2
-    MRC_SCORE_DENSE_GELU,           // ELECTRA: dropout, gelu(W1 h + b1), dropout, W2
-    MRC_SCORE_LINEAR,               // dropout, W2
-    MRC_SCORE_POOLER_LINEAR         // as BERT, W2 is called linear
+typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE
+    MRC_SCORE_FAMILY,               // the family's own, as in its ..ForSequenceClassification
+    MRC_SCORE_LINEAR,               // dropout and a map that is called linear, on the first row
+    MRC_SCORE_POOLER_LINEAR         // tanh(W h + b), the encoder's pooler, before them
 } mrc_score_kind;
 #define MRC_PROMPT_BYTES 256
 typedef struct mrc_encoder_config {
-    uint32_t   poolings;            // a bit each of mrc_pooling; several stand behind one another
+    uint32_t   poolings;            // a bit each of mrc_pooling; of scores 0: the first row
     int        pooler;              // 1: tanh(W h + b) of the first row, the encoder's own pooler
     int        exclude_prompt;      // 1: a prompt's rows are not pooled
     size_t     projection_size;     // of a linear map behind the pooling, or of token rows; 0: none
@@ -1883,6 +761,8 @@ typedef struct mrc_model {          // read-only for users
     size_t           max_depth;     // of a parameter: that of the head
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
+    struct mrc_model *question;     // a second tower, which reads questions; NULL
+    size_t           n_own;         // of params; those behind are the second tower's
 } mrc_model;
 
 // Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64; f16 and
@@ -1911,6 +791,10 @@ typedef struct mrc_model_load_desc {
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     const char             *dense_path; // where a projection's folder is; NULL: path
+    // The folder of a second tower, with the head of the first: its weights are parameters of the
+    // model too, with "question_encoder." before their names.  NULL: none, unless path holds the
+    // folders ctx_encoder and question_encoder, as mrc_model_save() writes two towers.
+    const char             *question_path;
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -1923,7 +807,8 @@ MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; aft
 // Before the optimizer is made.  A pooler that nothing uses never wants one.
 MRCDEF void       mrc_model_freeze(mrc_model *m, int embeddings, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
-// that is made if it is not there.  Each file appears whole or not at all.
+// that is made if it is not there; of two towers the folders ctx_encoder and question_encoder in
+// it.  Each file appears whole or not at all.
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir);
 
@@ -1949,31 +834,126 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
                                    size_t first_index);
 
 //==============================================================================
-// >>api.checkpoint   states of a training run on disk, from which it goes on to the same bytes
+// >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
 //
-// A checkpoint is a folder that appears whole or not at all.  The newest whose checksums hold is
-// found again after a kill.
+// An optimizer holds the moments of a list of parameters.  A step turns gradients into new
+// weights; a schedule says the learning rate of each step.
 //==============================================================================
-// Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
-// trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
-// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
-// place and renamed: the rename is the commit.  An older folder of that name is replaced.  With a
-// sharded optimizer all ranks call it, and those but rank 0 only send their moments.
-MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
-                                      const mrc_model *m, const char *tokenizer_dir,
-                                      mrc_optimizer *o, const char *state);
-// The newest checkpoint of output_dir whose checksums hold: its path, "" when there is none, into
-// path (capacity bytes).  Others are logged; what a killed save left behind is removed.
-MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
-                                      size_t capacity);
-// MRC_OK when every checksum of this checkpoint holds; else says which does not.
-MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
-// Removes the oldest checkpoints until `keep` are left, never the newest; 0 keeps all.
-MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
+typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
+
+// What may differ from parameter to parameter.
+typedef struct mrc_param_group { double lr_scale, weight_decay; } mrc_param_group;
+
+#define MRC_OPTIMIZER_MAGIC 0x6f707469
+typedef struct mrc_optimizer_config {
+    uint32_t  magic;
+    mrc_optim variant;
+    double    beta1, beta2, eps, weight_decay;
+    double    delta, wd_ratio;      // of AdamP
+    int       nesterov;             // of AdamP
+    double    momentum;             // of SGD
+    double    max_grad_norm;        // 0: no clipping
+    int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+    double    ema_decay;            // of an average of the weights, below 1; 0: there is none
+    double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
+    // 1: with a communicator each rank keeps the moments and averages of its share of the weights
+    // only, steps those, and has the others' from their ranks.  The bits are the same.  Not for
+    // AdamP, which looks at whole matrices.
+    int       sharded;
+    int32_t   loss_scale_interval, loss_scale_hysteresis;
+    // Called once for each parameter, with 1 times the step's learning rate and the decay that the
+    // rules above give it: may change both.  NULL: all are as given.
+    void    (*group)(void *user, const mrc_tensor *p, mrc_param_group *g);
+    void     *user;
+} mrc_optimizer_config;
+// torch's AdamW, clip 1; AdamP's delta 0.1, wd_ratio 0.1; no average; no loss scale, were there one
+// it would grow after 2000 steps and fall at the second overflow.
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
+
+// Owns the moments, and the average: lists of parameters with the names and shapes of those that
+// require a gradient now.
+MRCDEF mrc_status  mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
+                                     const mrc_optimizer_config *config);
+MRCDEF void        mrc_optimizer_free(mrc_optimizer *o);            // NULL is fine
+// One step from the gradients that are in ctx; then they are cleared.  Parameters that backward did
+// not reach are left alone.  A norm that is not finite changes nothing (see stats).
+MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr);
+// Waits for the device: the last step's gradient norm, before clipping; the steps applied so far;
+// whether the last one was skipped.  Each may be NULL.
+MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
+                                       int64_t *applied, int *skipped);
+// The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
+// NULL: the optimizer has none.
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
+// Exchanges the weights with their averages: to measure or save those, and, by a second call, back.
+// Waits for the device.  An error where there are no averages; between the two calls no step.
+MRCDEF mrc_status  mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o);
+// Moments "exp_avg.<name>" and "exp_avg_sq.<name>" (SGD has the first alone), the averages
+// "ema.<name>", and the count of steps; load wants all of them.
+// The loss scale and its counts, if there is one, are saved and loaded too.  Where they are shared
+// out over ranks, step, swap and save are collective; rank 0 alone writes, the file that one rank
+// would write, and every rank reads it.
+MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
+MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
+
+// Hugging Face's names and formulas.
+typedef enum mrc_schedule {
+    MRC_SCHEDULE_LINEAR, MRC_SCHEDULE_COSINE, MRC_SCHEDULE_COSINE_WITH_RESTARTS,
+    MRC_SCHEDULE_POLYNOMIAL, MRC_SCHEDULE_CONSTANT, MRC_SCHEDULE_CONSTANT_WITH_WARMUP,
+    MRC_SCHEDULE_INVERSE_SQRT
+} mrc_schedule;
+#define MRC_SCHEDULE_MAGIC 0x73636865
+typedef struct mrc_schedule_config {
+    uint32_t     magic;
+    mrc_schedule kind;
+    uint64_t     num_warmup_steps, num_training_steps;
+    double       num_cycles;        // cosine: 0.5, once to 0; with restarts: 1, how often to 0
+    double       lr, lr_end, power; // polynomial: from the peak lr to lr_end; 1e-7, 1
+    double       timescale;         // inverse_sqrt, in steps; 0: num_warmup_steps, or 10000
+} mrc_schedule_config;
+MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
+// The factor of the learning rate for optimizer step `step`, from 0.
+MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
+
+//==============================================================================
+// >>api.random   dropout whose masks are computed from counters, not drawn from a generator
+//
+// Whether an element is dropped depends on its place alone: the same mask comes out on every
+// backend, for any number of threads, for any split of a step, and after a resume.
+//
+//   mask key = words 0, 1 of philox(counter {step, pass, site, "drop"}, key {seed low, seed high})
+//   element  = word f % 4 of philox(counter {f / 4, position, sequence, head}, mask key)
+//
+// f is the feature (attention: the key's position), position the token's within its sequence
+// (attention: the query's), sequence the index within the optimizer step, head 0 but in attention.
+//==============================================================================
+typedef struct mrc_random {
+    uint64_t seed;
+    uint32_t step;                  // optimizer step
+    uint32_t pass;                  // 0; 1, 2.. when one step runs the *same* sequences again
+} mrc_random;                       // (R-Drop, adversarial): micro-batches do not count it up
+
+MRCDEF void     mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random);
+MRCDEF uint32_t mrc_site(const char *module_name);          // FNV-1a of "encoder.layer.0.output"
+MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
 
 //==============================================================================
 // >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
+// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
+// p = exp(lp_y).  Zero-initialised: cross-entropy.
+//   CE                -lp_y
+//   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
+//   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
+//                     reference: t_k = s / (K - 1), t_y = 1 - s
+typedef enum mrc_loss_kind { MRC_LOSS_CE, MRC_LOSS_FOCAL, MRC_LOSS_LABEL_SMOOTHING } mrc_loss_kind;
+typedef struct mrc_loss {
+    mrc_loss_kind kind;
+    int           reference;
+    double        gamma, smoothing; // gamma >= 0; 0 <= s < 1
+} mrc_loss;
+
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
 // counted: targets that lay inside their windows.  A loss or gradient that is not finite, or a loss
@@ -2086,41 +1066,27 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.checkpoint   states of a training run on disk, from which it goes on to the same bytes
+//
+// A checkpoint is a folder that appears whole or not at all.  The newest whose checksums hold is
+// found again after a kill.
 //==============================================================================
-typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
-typedef struct mrc_reader_desc {    // zero-initialised is the default
-    mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
-    const mrc_tokenizer *tokenizer; // the same
-    const mrc_features_config *features;    // copied; NULL: mrc_reader_features() of the folder
-    size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
-    const mrc_decode_config *decode;        // copied; NULL: the default
-    mrc_dtype            dtype;     // of a model that is loaded, and int8_keep: mrc_model_load_desc
-    unsigned             int8_keep;
-} mrc_reader_desc;
-// How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
-// of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
-// allow, which overlap by 128 or a third; padded if it was trained so; without targets.
-// *from, which may be NULL: 1 where train_args.json was there.
-MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
-                                      const mrc_model_config *model, int *from);
-// path: a model directory.  desc NULL: all defaults.
-MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
-                                 const mrc_reader_desc *desc);
-MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its context
-typedef struct mrc_reply {
-    const mrc_span *spans;          // best first; the reader's, until its next call
-    size_t          n_spans;
-    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
-    double          null_score_diff;
-    const mrc_window_logits *windows;   // what they were found in; the reader's too
-    size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
-} mrc_reply;
-// Answers n questions, whose windows go through the model together.  Of an example the question and
-// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
-// names the example.  mrc_span_text() says what a span says.
-MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
-                                    mrc_reply *replies);
+// Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
+// trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
+// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
+// place and renamed: the rename is the commit.  An older folder of that name is replaced.  With a
+// sharded optimizer all ranks call it, and those but rank 0 only send their moments.
+MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                      const mrc_model *m, const char *tokenizer_dir,
+                                      mrc_optimizer *o, const char *state);
+// The newest checkpoint of output_dir whose checksums hold: its path, "" when there is none, into
+// path (capacity bytes).  Others are logged; what a killed save left behind is removed.
+MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
+                                      size_t capacity);
+// MRC_OK when every checksum of this checkpoint holds; else says which does not.
+MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
+// Removes the oldest checkpoints until `keep` are left, never the newest; 0 keeps all.
+MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
 // >>api.retrieval   passages by words: BM25 over an inverted index on disk (PARITY 3.10)
@@ -2331,10 +1297,10 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
-    const char          *query_path;        // a second tower, for queries
+    const char          *query_path;        // a second tower, for queries; NULL: path may have one
     mrc_head_type        head;              // LINEAR: as the files say
     const mrc_model_config *config;         // used as it is; NULL: read from the folder
-    mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
+    mrc_model           *model;             // shared, as when training; NULL: loaded and owned
     const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
     mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
     unsigned             int8_keep;         // see mrc_model_load_desc
@@ -2424,6 +1390,7 @@ typedef struct mrc_contrastive_desc {
     uint64_t         seed;              // of what is drawn: the plan's
     uint32_t         epoch;             // they are drawn anew in each
     mrc_contrastive_loss loss;
+    mrc_encoder     *teacher;           // scores the lists of margin_mse and kl; NULL: `pairs` do
     double           scale;             // of similarities; 0: 20 of cosines, 1 else
     double           lr, max_loss;
     mrc_random       random;
@@ -2432,6 +1399,1069 @@ typedef struct mrc_contrastive_desc {
 // One optimizer step of the encoder's model.
 MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out);
+
+//==============================================================================
+// >>api.tensor   tensors of a step, and parameters: the weights of a model
+//
+// A tensor of a step belongs to the context that made it and is gone after mrc_ctx_reset().  A
+// parameter holds no context, so several contexts may read the same weights.
+//==============================================================================
+// Vectors are matrices of one row: ld is not read.
+typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
+typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
+
+// Read-only for users.  data is a backend address: use upload and download.
+typedef struct mrc_tensor {
+    mrc_dtype dtype;
+    int       ndim;
+    size_t    shape[MRC_MAX_DIMS];
+    size_t    numel;
+    int       requires_grad;        // of a parameter: may be changed between steps
+    void     *data;                 // NULL while dropped
+    // Parameters only: the state_dict's name, and the 16-bit copy that kernels read in its place.
+    const char *name;
+    size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
+    int       no_decay;             // 1: spared by weight decay unless all is decayed
+    size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
+                                    // the last of the K first
+    size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
+                                    // stand in files by head: (A 3 D, I)
+    int       unused;               // 1: kept for its name in a file; no forward pass reads it
+    mrc_dtype copy_dtype;
+    void     *copy;
+    // For prediction only, 1: data is in one of two forms, of type copy_dtype.  A matrix: what
+    // prepack() made (panels of one instruction set), copy NULL.  A table: rows, the same as copy.
+    int       packed;
+    const char *packed_for[2];      // the backend that packed it: name, isa; NULL: nobody did
+    // The tape's, constant in parameters so that threads can share them:
+    uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
+    uint64_t  list;                 // of a parameter: the serial number of its mrc_params
+    struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
+    int       dropped, pinned, read_back;   // see mrc_drop()
+} mrc_tensor;
+
+// Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
+// it: their gradients are found by the tensor's address.
+MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
+                                 const mrc_allocator *allocator);
+// name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
+// optimizer are mrc_params of the same names.
+MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                mrc_dtype dtype, int ndim, const size_t *shape);
+// In the order they were made, the same in every run; NULL past the end, or for a name not there.
+MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
+MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
+// Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
+// read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
+MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
+// An f32 matrix for prediction only, which the backend keeps in its own form as f32 or bf16: it is
+// uploaded as f32 and read by mrc_linear() alone, not downloaded and not trained.
+// MRC_ERR_UNSUPPORTED: the backend has no such form.
+MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       mrc_dtype dtype, size_t rows, size_t columns);
+MRCDEF void       mrc_params_free(mrc_params *params);
+
+// A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
+MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
+                                  int requires_grad);
+// src and dst hold numel elements of t's dtype; a working copy is made anew by an upload.  Download
+// waits for the device; nothing else does.
+MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
+MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
+
+// A packed batch (contract B): sequence s is rows cu_seqlens[s] to cu_seqlens[s + 1] - 1.  Pads, if
+// any, are rows from real_len[s] on: no attention looks at them, but they have outputs.
+typedef struct mrc_batch {
+    size_t      n_tokens, n_sequences;
+    size_t      max_length;         // of a sequence: what a device needs to size a launch
+    mrc_tensor *cu_seqlens;         // (B + 1) i32, and so the rest
+    mrc_tensor *sequence_index;     // (B): the sequence's index within the optimizer step
+    mrc_tensor *real_len;           // (B)
+    mrc_tensor *cu_real;            // (2 B + 1), or NULL: a sequence's tokens and its pads apart
+    mrc_tensor *loss_begin, *loss_end;  // (B): the rows of a sequence that the loss looks at
+    mrc_tensor *targets;            // (2, B): start and end positions; outside: not counted
+    mrc_tensor *input_ids, *token_type_ids, *position_ids;      // (N); NULL: none were given
+    int32_t     max_input_id, max_token_type_id, max_position_id;
+} mrc_batch;
+
+// Host arrays, checked here so that kernels may trust them.
+typedef struct mrc_batch_desc {
+    size_t         n_sequences;
+    const int32_t *cu_seqlens;                          // required
+    const int32_t *sequence_index;                      // NULL: 0, 1, ..
+    const int32_t *real_len, *loss_begin, *loss_end;    // NULL: the length, 0, the length
+    const int32_t *start_positions, *end_positions;     // NULL: -1
+    const int32_t *input_ids;                           // NULL: no ids at all
+    const int32_t *token_type_ids, *position_ids;       // NULL: 0; counted from 0
+} mrc_batch_desc;
+MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc);
+
+//==============================================================================
+// >>api.tape   gradients: every op is recorded as it runs, and backward goes through the record
+//
+// An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
+// reverse, each once, and leaves the gradients of the parameters in the context.
+//==============================================================================
+// Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
+// is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
+// output and what it saved; so a second backward from y is an error.  The data of tensors stays
+// until a reset, a rewind or mrc_drop().
+// After an error: mrc_ctx_reset(), mrc_grad_clear() if backward had begun, mrc_ctx_clear_error();
+// then the context is as good as new.
+MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
+// mrc_backward() in two: makes dy the gradient of y; then mrc_tape_backward(), in pieces if wanted.
+MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
+// The address of t's gradient in this context; NULL: no backward reached t since the last clear.
+MRCDEF void      *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t);
+// Ends the accumulation into parameters' gradients: the next writer overwrites.  Touches no memory.
+MRCDEF void       mrc_grad_clear(mrc_ctx *ctx);
+// Gives back the memory of all parameters' gradients: for a context that goes on with other ones.
+MRCDEF void       mrc_grad_forget(mrc_ctx *ctx);
+// Ends a forward and backward: frees all tensors of the step.  Parameters' gradients stay.
+MRCDEF void       mrc_ctx_reset(mrc_ctx *ctx);
+// In no-grad mode ops record nothing and save nothing.  Returns the previous mode.
+MRCDEF int        mrc_no_grad(mrc_ctx *ctx, int on);
+
+// Marks nest.  Backward from a mark runs the nodes recorded since, newest first; rewinding forgets
+// nodes and tensors made since, but keeps gradients of tensors that are older than the mark.  {0}
+// is the beginning.  With a mark before each layer, backward in pieces hands over the gradients of
+// one layer while the next one runs.
+typedef struct mrc_mark { uint64_t frame; } mrc_mark;
+MRCDEF mrc_mark   mrc_tape_mark(mrc_ctx *ctx);
+MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark);
+MRCDEF void       mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark);
+
+// y = fn(ctx, user, in), keeping only y: backward runs fn again.  fn must return a tensor it made
+// and do the same both times; dropout does, as its masks are counted.  Parameters may come through
+// user, which must live until backward.
+typedef mrc_tensor *(*mrc_segment_fn)(mrc_ctx *ctx, void *user, mrc_tensor *const *in, size_t n_in);
+MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
+                                    mrc_tensor *const *in, size_t n_in);
+
+// Says that the forward pass will not read t again.  In no-grad mode its memory is free at once: a
+// forward pass that drops what it has read holds one layer, not all.  The same where no backward of
+// the ops that read t, or made it, looks at its data.  Where one does, it goes if it can be made
+// again without a matrix product (from what its op saved, or from inputs that are kept), else it
+// stays: a hint is never an error.  In a segment only its own tensors go.
+// An op that returned its input (dropout with p = 0) made no second tensor: drop it once.
+MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t);
+
+// Custom node: the user computed out (from mrc_tensor_new) by any means; backward receives dy and
+// writes the gradient of each input that wants one where mrc_grad_target() says.
+typedef struct mrc_custom_call {
+    mrc_tensor *const *in;
+    size_t             n_in;
+    const mrc_tensor  *out;
+    mrc_in             dy;
+} mrc_custom_call;
+typedef struct mrc_custom_desc {
+    const char  *name;              // for error messages; must outlive the node, as user must
+    mrc_status (*backward)(mrc_ctx *ctx, void *user, const mrc_custom_call *call);
+    void        *user;
+} mrc_custom_desc;
+MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
+                              mrc_tensor *const *in, size_t n_in);
+// Where to write t's gradient, and whether to add.  out->data is NULL when t wants none.
+MRCDEF mrc_status  mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out);
+
+//==============================================================================
+// >>api.ops   the ops that models are made of, each with its gradient
+//
+// An op that is given NULL returns NULL, so a chain of ops is checked once, at its end; the context
+// has the first error.  Therefore NULL is never "no tensor" here: mrc_matmul() is the linear map
+// without a bias.  N is the rows (tokens) of a batch, H the width of a row.
+//==============================================================================
+// weight (O, I), or more axes whose product is I.
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act);
+// Any shape; MRC_ACT_NONE returns x itself.
+MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act);
+// word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
+// bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
+MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
+                                 mrc_tensor *token_type, int32_t word_padding,
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch);
+// q, k, v (N, H) each, or one tensor (N, 3 H) given three times that holds them side by side
+// -> (N, H); weights are dropped with probability p.
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch);
+// What a family adds to the scores s_ij = scale q_i . k_j of a head a, t = index[i - j + span - 1]
+// being the table row of a distance; zero-initialised: nothing.
+//   BIAS            + bias[t][a]
+//   DISENTANGLED    + scale (q_i . pos_key[t] + k_j . pos_query[t]); data NULL: without that term
+typedef enum mrc_attention_kind {
+    MRC_ATTENTION_PLAIN, MRC_ATTENTION_BIAS, MRC_ATTENTION_DISENTANGLED
+} mrc_attention_kind;
+// The same with a window, another scale, or what depends on the distance of query and key (see
+// mrc_attention_extra).  Zero-initialised: as mrc_attention().
+typedef struct mrc_attention_desc {
+    double              scale;      // of the scores; 0: 1 / sqrt(d)
+    size_t              window;     // 0: all keys; else those at most so many rows away
+    mrc_attention_kind  kind;
+    mrc_tensor         *index;      // (2 M - 1) i32, M at least the batch's max_length, by i - j +
+                                    // M - 1: a row of the tables.  Each is below their rows
+    mrc_tensor         *bias;       // (R, A), f32 or f64
+    mrc_tensor         *pos_key, *pos_query;    // (R, A D); NULL: without that term, not of both
+} mrc_attention_desc;
+MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                      size_t heads, double p, uint32_t site,
+                                      const mrc_attention_desc *desc, const mrc_batch *batch);
+// act(z[:, :W]) * z[:, W:], z (N, 2 W) -> (N, W): the middle of a gated feed-forward map.
+MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act);
+// Rotary positions: of x (N, heads d) the first `rotated` heads are turned by their row's place in
+// its sequence, the others are copied; d is even.
+MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
+                            const mrc_batch *batch);
+// residual + dropout(x): the end of each half of a pre-norm layer.
+MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
+                           uint32_t site, const mrc_batch *batch);
+// layer_norm(residual + dropout(x)).  eps below 0, here and in mrc_layer_norm(): x weight + bias
+// without statistics, MobileBERT's NoNorm.
+MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
+                                mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
+                                uint32_t site, const mrc_batch *batch);
+// One bidirectional layer, x (N, I) -> (N, 2 H).  weights: weight_ih (4H, I), weight_hh (4H, H),
+// bias_ih, bias_hh (4H), then the same of the reverse direction.
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch);
+// The same of a GRU: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H), and reverse.
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch);
+// Windows of `size` rows, an odd number, around each row of its sequence: x (N, I) -> (N, I size),
+// 0 beyond the ends.  mrc_linear() of it with a weight (O, I, size) is torch.nn.Conv1d.
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch);
+MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                                  double eps);
+// 0 <= p < 1; p = 0 returns x itself.
+MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
+                               const mrc_batch *batch);
+// logits (N, C): column c has targets[c] (B) i32, which count from the sequence's start, and is
+// divided by denominator[c], what the optimizer step counts: splitting it changes no gradient.
+// The two ends of an answer are C = 2 with denominators of twice the sequences counted.
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch);
+// The same with another loss; and with alpha, a weight for each target position, for as many as the
+// longest sequence has rows at least.
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch);
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch);
+// (KL(p || q) + KL(q || p)) / 2 of two passes' logits (R-Drop), counted and divided as above.
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch);
+// One row a sequence: x (N, H) -> (S, H); skip: rows of a prompt, which do not count.
+MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
+                            const mrc_batch *batch);
+// Rows divided by their lengths, x (N, D).
+MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x);
+// a (N, K) times the transpose of b (M, K) -> (N, M): all dot products of their rows.
+MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b);
+// ColBERT's scores (M, Q) of q (Nq, D) and document (Nd, D); keep (Nd) i32: 0: not a row that
+// counts.
+MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
+                              const mrc_batch *queries, const mrc_batch *documents);
+// A loss over scores z (R, C), a column for each query or list; labels (R, C) are NaN where that
+// row is no candidate of that column; p is the softmax of scale z down a column's candidates.
+//   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
+//   BCE     softplus(scale z) - labels scale z, of each candidate
+//   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
+//   MSE     mean over candidates of (z - labels)^2
+// A column is multiplied by weight and divided by denominator[c]; targets[c] is the row of the gold
+// (MARGIN), -1: the column does not count.
+typedef enum mrc_score_loss_kind {
+    MRC_SCORE_LOSS_SOFT, MRC_SCORE_LOSS_BCE, MRC_SCORE_LOSS_MARGIN, MRC_SCORE_LOSS_MSE,
+    MRC_SCORE_LOSS_COUNT
+} mrc_score_loss_kind;
+typedef struct mrc_score_loss_desc {
+    mrc_score_loss_kind kind;
+    double scale, weight;
+} mrc_score_loss_desc;
+MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
+                                  mrc_tensor *targets, mrc_tensor *denominator,
+                                  const mrc_score_loss_desc *desc);
+
+//==============================================================================
+// >>api.kernels   the functions that a backend implements (cpu, CUDA, OpenBLAS), and their rules
+//
+// Only who writes a backend or an op reads this section: backends/README.md goes through both.
+//
+// Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
+//   - no kernel allocates: results, saved values and workspace are given to it;
+//   - a forward output is overwritten, never read; a gradient output is overwritten when its
+//     accumulate bit is 0 (so its old contents, NaN included, do not matter) and added to when 1;
+//   - data NULL in a gradient or saved output means "not wanted";
+//   - gradient outputs are finished in the order of the struct: a tensor used twice by one op
+//     appears twice with one address, and the second has accumulate = 1;
+//   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
+//   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
+//     a stream: to later work of that stream);
+//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
+//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
+//     weights are f32, and sums are taken in f32 or better;
+//   - what forward saved may be overwritten by backward, which is its last reader;
+//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
+//==============================================================================
+// c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
+typedef struct mrc_gemm_args {
+    size_t  m, n, k;
+    int     a_transposed, b_transposed;
+    mrc_in  a, b;
+    mrc_out c;
+    void   *workspace;
+} mrc_gemm_args;
+
+typedef struct mrc_linear_fwd_args {
+    size_t  n, in, out;             // rows, columns of x, columns of y
+    mrc_act act;
+    mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
+    mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
+    void   *workspace;
+} mrc_linear_fwd_args;
+
+typedef struct mrc_linear_bwd_args {
+    size_t  n, in, out;
+    mrc_act act;
+    mrc_in  x, weight, dy;
+    mrc_out z, dx, dweight, dbias;  // z: as saved; afterwards dz, or anything
+    void   *workspace;
+} mrc_linear_bwd_args;
+
+// y = act(x), n elements in a row; dx = dy act'(x).  act is never NONE.
+typedef struct mrc_activation_fwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x;
+    mrc_out y;
+    void   *workspace;
+} mrc_activation_fwd_args;
+
+typedef struct mrc_activation_bwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_activation_bwd_args;
+
+// A gated feed-forward layer's middle: y[:, j] = act(z[:, j]) z[:, width + j].
+typedef struct mrc_glu_fwd_args {
+    size_t  n, width;               // rows, columns of y
+    mrc_act act;
+    mrc_in  z;                      // (N, 2 W)
+    mrc_out y;                      // (N, W)
+    void   *workspace;
+} mrc_glu_fwd_args;
+
+typedef struct mrc_glu_bwd_args {
+    size_t  n, width;
+    mrc_act act;
+    mrc_in  z, dy;                  // (N, 2 W), (N, W)
+    mrc_out dz;                     // (N, 2 W)
+    void   *workspace;
+} mrc_glu_bwd_args;
+
+// Rotary positions, forward and backward one map: in each of the first `rotated` heads of d columns
+// the pair (x_e, x_(e + d / 2)), e < d / 2, is turned by the angle p theta^(-2 e / d), p the row's
+// place in its sequence, or by minus that when inverse is 1; the heads after those are copied.
+typedef struct mrc_rope_args {
+    size_t  n, n_sequences, heads, rotated, d;
+    double  theta;
+    int     inverse;
+    mrc_in  cu_seqlens, from;       // (B + 1), (N, heads d)
+    mrc_out to;
+    void   *workspace;
+} mrc_rope_args;
+typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
+
+typedef struct mrc_layer_norm_fwd_args {
+    size_t  n, h;                   // rows, columns
+    double  eps;                    // below 0: without statistics, y = x weight + bias: mean 0,
+    mrc_in  x, weight, bias;        // rstd 1 (MobileBERT's NoNorm)
+    mrc_out y, mean, rstd;          // mean, rstd (N): saved for backward
+    void   *workspace;
+} mrc_layer_norm_fwd_args;
+
+typedef struct mrc_layer_norm_bwd_args {
+    size_t  n, h;
+    int     plain;                  // 1: forward's eps was below 0
+    mrc_in  x, weight, mean, rstd, dy;
+    mrc_out dx, dweight, dbias;
+    void   *workspace;
+} mrc_layer_norm_bwd_args;
+
+// What a dropout mask is made of (contract D); threshold 0: nothing is dropped, scale is 1.
+typedef struct mrc_dropout_mask {
+    uint32_t key[2];                // mrc_dropout_key()
+    uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
+    double   scale;                 // 1 / (1 - p)
+} mrc_dropout_mask;
+
+// Forward and backward are the same map: to = keep(element) ? from * scale : 0.
+typedef struct mrc_dropout_args {
+    size_t   n, n_sequences, h;
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, sequence_index, from;
+    mrc_out  to;
+    void    *workspace;
+} mrc_dropout_args;
+typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
+
+typedef struct mrc_cross_entropy_fwd_args {
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;       // (N, C) (C, B)
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator;     // (B + 1) (B) (B) (C)
+    mrc_in   alpha;                 // (T): the loss of target y is multiplied by alpha[y]; or NULL
+    mrc_out  loss, lse;             // scalar; (C, B): saved for backward
+    void    *workspace;
+} mrc_cross_entropy_fwd_args;
+
+typedef struct mrc_cross_entropy_bwd_args {
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator, alpha;
+    mrc_in   lse, dloss;
+    mrc_out  dlogits;
+    void    *workspace;
+} mrc_cross_entropy_bwd_args;
+
+// How far two passes over the same sequences are apart: (KL(p || q) + KL(q || p)) / 2 of the two
+// softmaxes over a sequence's window, added up as in cross_entropy over the targets that count.
+typedef struct mrc_symmetric_kl_fwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets; // (N, C) (N, C) (C, B)
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_out loss, saved;            // scalar; (4, C B): both lse, KL(p || q), KL(q || p)
+    void   *workspace;
+} mrc_symmetric_kl_fwd_args;
+
+typedef struct mrc_symmetric_kl_bwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets;
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_in  saved, dloss;
+    mrc_out dlogits, dother;
+    void   *workspace;
+} mrc_symmetric_kl_bwd_args;
+
+// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
+typedef struct mrc_embedding_fwd_args {
+    size_t  n, h;                   // rows, columns
+    mrc_in  input_ids, position_ids, token_type_ids;            // (N) i32
+    mrc_in  word, position, token_type;                         // (V, H) (P, H) (Y, H): masters
+    mrc_out y;                      // (N, H)
+    void   *workspace;
+} mrc_embedding_fwd_args;
+
+typedef struct mrc_embedding_bwd_args {
+    size_t  n, h, n_words, n_positions, n_types;                // the tables' rows
+    int32_t word_padding, position_padding;     // rows that get no gradient; -1: none
+    mrc_in  input_ids, position_ids, token_type_ids, dy;
+    mrc_out dword, dposition, dtoken_type;
+    void   *workspace;
+} mrc_embedding_bwd_args;
+
+// What a family adds to the scores: see mrc_attention_kind.
+typedef struct mrc_attention_extra {
+    mrc_attention_kind kind;
+    size_t window;                  // 0: all keys; else those with |i - j| <= window
+    size_t span, rows;              // distances below span (span >= max_length); tables' rows R
+    mrc_in index;                   // (2 span - 1) i32, each in [0, R)
+    mrc_in bias;                    // (R, A)
+    mrc_in pos_key, pos_query;      // (R, A D)
+} mrc_attention_extra;
+
+// q, k, v are (N, A D), by head, each with an ld of its own: three results, or the columns of one.
+typedef struct mrc_attention_fwd_args {
+    size_t   n, n_sequences, max_length, heads, d;
+    double   scale;                 // of the scores, as a rule 1 / sqrt(d)
+    mrc_dropout_mask mask;                  // of the weights
+    mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
+    mrc_in   q, k, v;
+    mrc_attention_extra extra;
+    mrc_out  y, lse;                // (N, A D); (A, N): log-sum-exp of scores, saved for backward
+    void    *workspace;
+} mrc_attention_fwd_args;
+
+// dbias, dpos_key and dpos_query are sums over all sequences, of the tables' shapes, in f32 or f64.
+typedef struct mrc_attention_bwd_args {
+    size_t   n, n_sequences, max_length, heads, d;
+    double   scale;
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
+    mrc_attention_extra extra;
+    mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
+    mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
+    void    *workspace;
+} mrc_attention_bwd_args;
+
+// y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
+typedef struct mrc_add_fwd_args {
+    size_t   n, h, n_sequences;
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
+    mrc_out  y;
+    void    *workspace;
+} mrc_add_fwd_args;
+
+typedef struct mrc_add_bwd_args {
+    size_t   n, h, n_sequences;
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, sequence_index, dy;
+    mrc_out  dx, dresidual;
+    void    *workspace;
+} mrc_add_bwd_args;
+
+// y = layer_norm(residual + dropout(x)): the end of each half of an encoder layer.
+typedef struct mrc_add_norm_fwd_args {
+    size_t   n, h, n_sequences;
+    double   eps;
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, sequence_index, x, residual, weight, bias;
+    mrc_out  y, sum, mean, rstd;    // sum (N, H), mean, rstd (N): saved for backward
+    void    *workspace;
+} mrc_add_norm_fwd_args;
+
+typedef struct mrc_add_norm_bwd_args {
+    size_t   n, h, n_sequences;
+    int      plain;                 // as in layer_norm
+    mrc_dropout_mask mask;
+    mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
+    mrc_out  sum;                   // as saved; afterwards anything
+    mrc_out  dx, dresidual, dweight, dbias;
+    void    *workspace;
+} mrc_add_norm_bwd_args;
+
+// A bidirectional layer; index 0 runs forward, 1 in reverse.  Gates i, f, g, o, as in PyTorch.
+typedef struct mrc_lstm_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (4H, I) (4H, H) (4H) (4H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates, cells;           // (N, 8 H) after activation, (N, 2 H): saved for backward
+    void   *workspace;
+} mrc_lstm_fwd_args;
+
+typedef struct mrc_lstm_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates, cells;           // as saved; afterwards the gates' gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_lstm_bwd_args;
+
+// A bidirectional GRU layer: the gates r, z, n of PyTorch.
+typedef struct mrc_gru_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (3H, I) (3H, H) (3H) (3H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates;                  // (N, 8 H), of each direction r, z, W_hn h + b_hn, n: saved
+    void   *workspace;
+} mrc_gru_fwd_args;
+
+typedef struct mrc_gru_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates;                  // as saved; afterwards their gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_gru_bwd_args;
+
+// y (N, I K): column i K + k of row r is x[r + k - K / 2][i], 0 where that row is not of r's
+// sequence.  A convolution is this and a linear map.  K is odd.
+typedef struct mrc_unfold_fwd_args {
+    size_t  n, n_sequences, in, size;                           // size: K
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_out y;
+    void   *workspace;
+} mrc_unfold_fwd_args;
+
+typedef struct mrc_unfold_bwd_args {
+    size_t  n, n_sequences, in, size;
+    mrc_in  cu_seqlens, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_unfold_bwd_args;
+
+typedef struct mrc_pool_fwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;                   // rows of a prompt, left out
+    mrc_in  cu_seqlens, real_len, x;                    // (S + 1) (S) (N, H)
+    mrc_out y, argmax;              // (S, H); (S, H) i32: MAX's row within the batch, saved
+    void   *workspace;
+} mrc_pool_fwd_args;
+
+typedef struct mrc_pool_bwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;
+    mrc_in  cu_seqlens, real_len, argmax, dy;
+    mrc_out dx;                     // (N, H)
+    void   *workspace;
+} mrc_pool_bwd_args;
+
+// y = x / max(||x||, 1e-12) by row.  dx = (dy - y (y . dy)) inverse; below 1e-12 dy inverse.
+typedef struct mrc_normalize_fwd_args {
+    size_t  n, d;
+    mrc_in  x;
+    mrc_out y, inverse;             // (N, D); (N) 1 / max(||x||, 1e-12), saved
+    void   *workspace;
+} mrc_normalize_fwd_args;
+
+typedef struct mrc_normalize_bwd_args {
+    size_t  n, d;
+    mrc_in  y, inverse, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_normalize_bwd_args;
+
+// ColBERT's score: y[m][s] = sum over the rows a of query s of max over the rows b of document m
+// that are kept of q_a . d_b; the first of equal ones; a document without rows: 0.
+typedef struct mrc_maxsim_fwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;                    // rows of the longest of each
+    mrc_in  q, document;            // (Nq, D), (Nd, D)
+    mrc_in  keep;                   // (Nd) i32: 0: the row does not count; data NULL: all do
+    mrc_in  q_cu_seqlens, document_cu_seqlens;          // (Q + 1), (M + 1)
+    mrc_out y, argmax;              // (M, Q); (Nq, M) i32: row of document, -1: none; saved
+    void   *workspace;
+} mrc_maxsim_fwd_args;
+
+typedef struct mrc_maxsim_bwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;
+    mrc_in  q, document, q_cu_seqlens, document_cu_seqlens, argmax, dy;
+    mrc_out dq, ddocument;
+    void   *workspace;
+} mrc_maxsim_bwd_args;
+
+// A loss over scores: see mrc_score_loss_kind.
+typedef struct mrc_score_loss_fwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator;            // (R, C) (R, C) (C) i32 (C)
+    mrc_out loss, lse;              // scalar; (C) of SOFT, saved
+    void   *workspace;
+} mrc_score_loss_fwd_args;
+
+typedef struct mrc_score_loss_bwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator, lse, dloss;
+    mrc_out dz;
+    void   *workspace;
+} mrc_score_loss_bwd_args;
+
+// y = value, n elements in a row.
+typedef struct mrc_fill_args {
+    size_t  n;
+    double  value;
+    mrc_out y;
+    void   *workspace;
+} mrc_fill_args;
+
+// y = alpha scale x + beta y, n elements in a row.  With beta 0 y is not read, with alpha scale 0 x
+// is not: infinities and NaN there do not count.  Stands in the table of x's type; y is of that
+// type, or f16 or bf16 where x is f32 (a working copy).
+typedef struct mrc_axpby_args {
+    size_t  n;
+    double  alpha, beta;
+    mrc_in  scale;                  // scalar on the backend; data NULL: 1
+    mrc_in  skip;                   // i32 scalar on the backend: not 0: y stays; data NULL: 0
+    mrc_in  x;
+    mrc_out y;                      // read and written; accumulate is not looked at
+    void   *workspace;
+} mrc_axpby_args;
+
+// y = ((parts[0] + parts[1]) + parts[2]) + .., n columns each, rounded after each sum; with
+// y.accumulate it begins with y.  The order is what fixes a step's bits: see api.comm.
+typedef struct mrc_fold_args {
+    size_t  n, n_parts;
+    mrc_in  parts;                  // (n_parts, n)
+    mrc_out y;                      // (n)
+    void   *workspace;
+} mrc_fold_args;
+
+// Dynamic loss scaling: small gradients would be 0 in f16, so the loss is multiplied by a scale and
+// the gradients are divided by it.  An overflow is a norm that is not finite.  The first
+// hysteresis - 1 overflows after a growth are ignored; each further one halves the scale (never
+// below 1).  After growth_interval steps without an overflow the scale is doubled.
+typedef struct mrc_loss_scale {
+    mrc_out scale;                  // f32 scalar, read and written; data NULL: there is none
+    mrc_out counts;                 // (2) i32, read and written: steps without an overflow since
+    int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
+} mrc_loss_scale;
+
+// What the optimizer's kernels do to one parameter.  The array is host memory.
+typedef struct mrc_optim_tensor {
+    size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
+    mrc_in  grad;
+    mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
+    double  lr, weight_decay;
+} mrc_optim_tensor;
+
+// The norm of all gradients in two halves, so that ranks may share the first: the sum of squares of
+// each chunk of MRC_NORM_CHUNK elements, counted from each tensor's beginning; then all of them.
+#define MRC_NORM_CHUNK 8192
+typedef struct mrc_squares_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;            // their grad alone is read
+    mrc_out squares;                            // f64, one for each chunk, tensor after tensor
+    void   *workspace;
+} mrc_squares_args;
+
+// Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
+// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
+// 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
+// and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
+// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
+// of the parameters' own type, f32 where they have 16-bit copies.
+typedef struct mrc_grad_norm_args {
+    size_t  n;                                  // chunks
+    mrc_in  squares;                            // f64
+    double  max_norm;
+    mrc_loss_scale loss_scale;
+    mrc_out norm, clip, inverse, state;
+    void   *workspace;
+} mrc_grad_norm_args;
+
+typedef struct mrc_adamw_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    mrc_optim variant;              // MRC_ADAMW_HF or MRC_ADAMW_TORCH (PARITY 3.11)
+    double  beta1, beta2, eps;
+    mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
+    void   *workspace;
+} mrc_adamw_args;
+
+// AdamP 0.3.0: where a matrix's gradient is almost at right angles to its weights, by rows or else
+// as a whole, the step loses its part along them, and decay is multiplied by wd_ratio.
+typedef struct mrc_adamp_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  beta1, beta2, eps, delta, wd_ratio;
+    int     nesterov;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_adamp_args;
+
+typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient; v is not used
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  momentum;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_sgd_args;
+
+// The kernels, once: a row each.  NULL: the backend has none, and an op that needs it is
+// MRC_ERR_UNSUPPORTED.  Each has a query of its workspace, NULL for 0 bytes: asked with the args,
+// before the kernel runs.  The other columns are the implementation's: what the naive and the cpu
+// tables have (ALL: a kernel; QUERY: and its query; OWN, OWN_QUERY: not where activations are 16
+// bits wide; NONE), and whether the null backend counts its products.
+#define MRC_KERNEL_LIST(X)                                                                  \
+    X(gemm,              ALL,   ALL,       COUNTED)                                         \
+    X(embedding_fwd,     ALL,   ALL,       FREE)                                            \
+    X(embedding_bwd,     ALL,   ALL,       FREE)                                            \
+    X(linear_fwd,        ALL,   ALL,       COUNTED)                                         \
+    X(linear_bwd,        ALL,   ALL,       COUNTED)                                         \
+    X(attention_fwd,     QUERY, QUERY,     FREE)                                            \
+    X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
+    X(activation_fwd,    ALL,   ALL,       FREE)                                            \
+    X(activation_bwd,    ALL,   ALL,       FREE)                                            \
+    X(glu_fwd,           ALL,   ALL,       FREE)                                            \
+    X(glu_bwd,           ALL,   ALL,       FREE)                                            \
+    X(rope_fwd,          ALL,   QUERY,     FREE)                                            \
+    X(rope_bwd,          ALL,   QUERY,     FREE)                                            \
+    X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
+    X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
+    X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
+    X(add_norm_bwd,      ALL,   ALL,       FREE)                                            \
+    X(add_fwd,           ALL,   ALL,       FREE)                                            \
+    X(add_bwd,           ALL,   ALL,       FREE)                                            \
+    X(dropout_fwd,       ALL,   ALL,       FREE)                                            \
+    X(dropout_bwd,       ALL,   ALL,       FREE)                                            \
+    X(lstm_fwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(lstm_bwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(gru_fwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(gru_bwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(unfold_fwd,        ALL,   ALL,       FREE)                                            \
+    X(unfold_bwd,        ALL,   ALL,       FREE)                                            \
+    X(cross_entropy_fwd, ALL,   NONE,      FREE)                                            \
+    X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
+    X(pool_fwd,          ALL,   ALL,       FREE)                                            \
+    X(pool_bwd,          ALL,   ALL,       FREE)                                            \
+    X(normalize_fwd,     ALL,   ALL,       FREE)                                            \
+    X(normalize_bwd,     ALL,   ALL,       FREE)                                            \
+    X(maxsim_fwd,        ALL,   ALL,       FREE)                                            \
+    X(maxsim_bwd,        ALL,   ALL,       FREE)                                            \
+    X(score_loss_fwd,    ALL,   ALL,       FREE)                                            \
+    X(score_loss_bwd,    ALL,   ALL,       FREE)                                            \
+    X(fill,              ALL,   ALL,       FREE)                                            \
+    X(axpby,             ALL,   ALL,       FREE)                                            \
+    X(fold,              OWN,   ALL,       FREE)                                            \
+    X(squares,           OWN,   ALL,       FREE)                                            \
+    X(grad_norm,         OWN,   NONE,      FREE)                                            \
+    X(adamw,             OWN,   ALL,       FREE)                                            \
+    X(adamp,             OWN,   QUERY,     FREE)                                            \
+    X(sgd,               OWN,   ALL,       FREE)
+typedef struct mrc_kernels {
+#define MRC_X(name, naive, cpu, flops)                                                      \
+    mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
+    size_t     (*name##_workspace)(mrc_backend *be, const mrc_##name##_args *a);
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
+} mrc_kernels;
+
+// An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
+// make an instance, replace entries, and keep your own state in `derived`.
+#define MRC_BACKEND_API 4
+struct mrc_backend {
+    size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
+    uint32_t    api;                // a mismatch is refused when a context is made
+    int         is_host;            // 1: the library may dereference data
+    const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
+    mrc_math    math;               // of the products of kernels[f32] that are for training
+    void       *self;               // the constructor's state
+    void       *derived;            // the state of whoever replaced entries
+    uint64_t    n_params;           // the library's: lists of parameters made on it so far
+    void       (*destroy)(mrc_backend *be);
+    void      *(*alloc)(mrc_backend *be, size_t bytes);         // 64-byte aligned; NULL: no memory
+    void       (*free)(mrc_backend *be, void *ptr);
+    // src may be reused on return; only download waits for the device.
+    mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
+    mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
+    // Weights for prediction.  A backend may keep a matrix (rows, columns) in a form of its own,
+    // which all instances of one name and isa share.  prepack() makes that form from floats of the
+    // host, as f32, bf16 or i8 (one byte an element, one scale a row; the kernel then turns x into
+    // such bytes too, by rows).  prepack_bytes() says how large it is; 0: the backend has no form
+    // of that type.  linear_fwd of f32 reads the form where ld is 0.  Both NULL: the backend has no
+    // such form at all.  A backend that has bf16 also takes embedding_fwd's word table as bf16.
+    size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
+    mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
+                          const float *host_src);
+    // One table per element type of the activations: a kernel is written for one type and choosing
+    // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
+    mrc_kernels kernels[MRC_DTYPE_COUNT];
+};
+
+//==============================================================================
+// >>api.comm   several processes as one: what backends/mpi.h implements
+//
+// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
+// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
+// the same step, in the same order.  Weights, moments and losses are the same bits for any number
+// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
+// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+//==============================================================================
+#define MRC_COMM_API 1
+// A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
+typedef struct mrc_comm_slices {
+    mrc_dtype     dtype;            // f32 or f64
+    const size_t *begin;            // (n_ranks + 1)
+} mrc_comm_slices;
+
+// Functions but abort and destroy are collective: every rank calls them in the same order.  Each
+// has a deadline without progress, then it is MRC_ERR_IO and `error` says what is missing.
+struct mrc_comm {
+    size_t      size;               // sizeof(mrc_comm) and MRC_COMM_API of whoever made it
+    uint32_t    api;
+    int         rank, n_ranks;
+    int         local_rank, n_local;        // among those of its host
+    const char *name;               // "mpi"
+    void       *self;
+    char        error[256];         // of the last function that failed
+    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
+    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
+    // it is done.
+    mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
+                         void *sum, int first, int members);
+    // data = every rank's slice.  May return before it is done.
+    mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
+                         void *data);
+    mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
+    mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
+    mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
+    void       (*abort)(mrc_comm *c, int exit_code);            // ends the job; does not return
+    const char *(*host)(const mrc_comm *c, int rank);           // its host's name, for messages
+    void       (*destroy)(mrc_comm *c);
+};
+MRCDEF void       mrc_comm_free(mrc_comm *comm);            // after its contexts; NULL is fine
+// MRC_OK where every rank has the same text; else MRC_ERR_ARG on all ranks, and the message names
+// the first rank that differs from rank 0 and both texts.  Without a communicator MRC_OK.
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text);
+// Whether all ranks have the same bits of these parameters (CRC-32C); else MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
+
+//==============================================================================
+// >>api.utf8   text is UTF-8; the positions that users see count code points
+//==============================================================================
+// One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
+MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
+// The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
+// when there are no bytes.
+MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp);
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);    // bytes written; 0: not a scalar value
+MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes);          // of the well-formed beginning
+MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code points of valid text
+// The byte where code point `index` of valid text begins; `bytes` for one past the end.
+MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
+
+//==============================================================================
+// >>api.json   a tree that is read-only, and text that grows
+//
+// mrc_json_parse() makes a tree of a JSON text, with the place of each value for messages; members
+// are found by key.  mrc_text collects text of any length, JSON strings and numbers among it.
+//==============================================================================
+typedef enum mrc_json_type {
+    MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
+    MRC_JSON_OBJECT
+} mrc_json_type;
+
+typedef struct mrc_json mrc_json;
+struct mrc_json {
+    mrc_json_type   type;
+    int             is_int;         // NUMBER: written as an integer that fits `integer`
+    double          number;
+    int64_t         integer;
+    const char     *string;         // STRING: `bytes` long, may hold NUL, and ends with one more
+    size_t          bytes;
+    const char     *key;            // in an object: the member's name
+    size_t          key_bytes;
+    const mrc_json *child, *next;   // elements or members in file order
+    size_t          n;              // how many
+    size_t          line, column;   // from 1, column in code points
+};
+
+// RFC 8259 as PARITY has it (RELIABILITY 3.3); duplicate keys are kept.  name is for messages:
+// "name:line:column: what".  max_depth 0: 512.  The tree owns copies of all text.
+MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes, size_t max_depth);
+MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path);
+MRCDEF void       mrc_json_free(mrc_json *root);                    // NULL is fine
+// The first member of that name; NULL: there is none, or this is no object.
+MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key);
+// MRC_ERR_FORMAT when two members have one name: what a config, a tokenizer or a data set must not
+// have.  Only this object's own members are looked at; anything but an object passes.
+MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name);
+
+// Text under construction.  A failed allocation is kept in `failed` and asked about once.
+typedef struct mrc_text {
+    mrc_allocator host;
+    char  *data;                    // NUL-terminated once anything was added
+    size_t bytes, capacity;
+    int    failed;
+} mrc_text;
+MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx);
+MRCDEF void mrc_text_free(mrc_text *t);
+MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes);
+__attribute__((format(printf, 2, 3)))
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
+// A JSON string with quotes; ascii 1: everything above 0x7e as \u escapes, as Python's json.dumps.
+MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
+// The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
+MRCDEF void mrc_text_number(mrc_text *t, double x);
+
+//==============================================================================
+// >>api.file   reading whole files; writing them whole or not at all
+//
+// A file that is written appears under its name only when all of it is on the disk: a program that
+// is killed leaves the old file or the new one, never a part.
+//==============================================================================
+// A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
+// (bad input), a failing read MRC_ERR_IO.
+MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
+MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
+// Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
+// renamed, folder synced.
+MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
+
+// The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
+typedef struct mrc_file_writer mrc_file_writer;
+MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path);
+MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size_t bytes);
+MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w);       // frees w either way
+MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is fine
+
+MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
+MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
+// What stands at a path.  What cannot be looked at counts as a file: opening it says why.
+typedef enum mrc_path { MRC_PATH_NONE, MRC_PATH_FILE, MRC_PATH_DIR } mrc_path;
+MRCDEF mrc_path   mrc_path_kind(const char *path);
+MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
+MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
+MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
+// Calls fn with each name but "." and "..", in byte order, until it returns something else than OK.
+MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
+                               mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
+                               void *user);
+
+//==============================================================================
+// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
+//
+// tests/RELIABILITY.md 3.1 says which files are refused, and why.
+//==============================================================================
+// A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
+typedef struct mrc_st_entry {
+    const char *name, *dtype;       // "F32"
+    int         ndim;
+    uint64_t    shape[8], numel;
+    uint64_t    begin, end;         // bytes, within the data area
+} mrc_st_entry;
+typedef struct mrc_safetensors mrc_safetensors;
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
+// In the order of the data; NULL past the last.
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
+MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
+// Metadata by key; NULL when absent.
+MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
+// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
+// value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
+MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
+                                       void *dst);
+
+// All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
+// CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
+MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
+MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+// Records of PyTorch's files that were written without a checksum, which is logged too.
+MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
+
+// PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
+// pickle is read, never run; what is no tensor is left out, nested names are joined by points.
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+// A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
+// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
+// of them that is there, and no other if that one is bad.
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+
+// What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
+// (called with rising offsets), so that a device's tensors need no second copy of the model.
+typedef struct mrc_st_tensor {
+    const char *name, *dtype;
+    int         ndim;
+    uint64_t    shape[8];
+    const void *data;
+    mrc_status (*fill)(mrc_ctx *ctx, void *user, uint64_t offset, void *dst, size_t bytes);
+    void       *user;
+} mrc_st_tensor;
+// metadata: key, value, key, value, .., NULL; NULL is {"format": "pt"} alone, which is always in.
+// list may be in any order.  Atomic, as mrc_file_write.
+MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                        size_t n, const char *const *metadata);
 
 #ifdef __cplusplus
 }
@@ -2586,8 +2616,9 @@ static int mrc__is_half(mrc_dtype dtype) {
     return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
 }
 
-// A float from which x is rounded further as if at once: cut, with an odd last bit where inexact.
-static float mrc__odd(double x) {
+// Round to odd (Boldo and Melquiond 2008): rounding the result again gives the bits of rounding x
+// once.
+static float mrc__round_to_odd(double x) {
     float f = (float)x;
     if ((double)f == x || x != x) return f;
     uint32_t bits = mrc__float_bits(f);
@@ -4329,19 +4360,19 @@ static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const ch
     char *part = e == ENOENT || e == ENOTDIR ? ctx->host.alloc(ctx->host.user, n + 1) : NULL;
     if (!part) return mrc__io_fail(ctx, e, 1, path, doing);
     size_t folder = 0;
-    int what = 2;
-    for (size_t i = 1; what == 2 && i < n; i++) {
+    mrc_path what = MRC_PATH_DIR;
+    for (size_t i = 1; what == MRC_PATH_DIR && i < n; i++) {
         if (path[i] != '/') continue;
         memcpy(part, path, i);
         part[i] = 0;
-        what = mrc_file_exists(part);
+        what = mrc_path_kind(part);
     }
     for (size_t i = 0; i < n; i++) if (path[i] == '/') folder = i;
     mrc_status s;
-    if (what == 1) {
+    if (what == MRC_PATH_FILE) {
         s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: %s is a file (expected a folder)", path,
                       doing, part);
-    } else if (what == 0) {
+    } else if (what == MRC_PATH_NONE) {
         char hint[MRC__HINT_BYTES];
         s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s%s", path, doing,
                       (int)folder, path, mrc__hub_hint(hint, path, folder));
@@ -4355,7 +4386,7 @@ static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const ch
 // A path that should be a folder's.
 static mrc_status mrc__folder_fail(mrc_ctx *ctx, const char *path) {
     char hint[MRC__HINT_BYTES];
-    if (mrc_file_exists(path) == 1) {
+    if (mrc_path_kind(path) == MRC_PATH_FILE) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a file (expected a folder)", path);
     }
     return mrc__fail(ctx, MRC_ERR_ARG, "%s: there is no such folder%s", path,
@@ -4703,12 +4734,13 @@ static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
     return done;
 }
 
-MRCDEF int mrc_file_exists(const char *path) {
+MRCDEF mrc_path mrc_path_kind(const char *path) {
     struct stat info;
-    if (!path) return 0;
+    if (!path) return MRC_PATH_NONE;
+    if (stat(path, &info) == 0) return S_ISDIR(info.st_mode) ? MRC_PATH_DIR : MRC_PATH_FILE;
     // What cannot be looked at may be there: whoever opens it says why it cannot.
-    if (stat(path, &info) != 0) return errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG;
-    return S_ISDIR(info.st_mode) ? 2 : 1;
+    return errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG ? MRC_PATH_NONE
+                                                                        : MRC_PATH_FILE;
 }
 
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
@@ -4723,7 +4755,7 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
         part[i] = 0;
         // Some systems name another reason than EEXIST for a folder that is there.
         int e = mkdir(part, 0777) == 0 ? 0 : errno;
-        if (e && mrc_file_exists(part) != 2) {
+        if (e && mrc_path_kind(part) != MRC_PATH_DIR) {
             s = mrc__write_fail(ctx, e, part, "make this folder");
         }
     }
@@ -6343,9 +6375,9 @@ static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
 // storages behind them.  Every size is held against the file before it is used.
 //==============================================================================
 typedef struct mrc__pt_frame {
-    mrc__pt_value value;
+    mrc__pt_value value, key;       // a container, and the key of its item that is looked at
     mrc__pt_node *node;
-    size_t        index, name_bytes;
+    size_t        index;
 } mrc__pt_frame;
 typedef struct mrc__pt_walk {
     mrc__pt_frame frames[MRC__PT_NESTING + 1];
@@ -6374,13 +6406,28 @@ static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st
                                                                          : mrc__st_memory(st);
 }
 
+// Only a tensor's name is made: a small file may have millions of values that are none.
+static mrc_status mrc__pt_name(mrc__pt *pt, mrc__pt_walk *w) {
+    w->name.bytes = 0;
+    for (size_t i = 0; i < w->depth; i++) {
+        mrc__pt_value key = w->frames[i].key;
+        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
+        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
+        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
+    }
+    return w->name.failed ? mrc__st_memory(pt->st) : MRC_OK;
+}
+
 static mrc_status mrc__pt_visit(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value v) {
     if (++w->visits > MRC__PT_VISITS) return mrc__pt_fail(pt, "more than 10^7 values");
     if (w->depth > MRC__PT_NESTING) return mrc__pt_fail(pt, "nested deeper than 8");
-    if (v.kind == MRC__PT_TENSOR) return mrc__pt_found(pt, &w->name, v.u.tensor);
+    if (v.kind == MRC__PT_TENSOR) {
+        MRC__TRY(mrc__pt_name(pt, w));
+        return mrc__pt_found(pt, &w->name, v.u.tensor);
+    }
     if (v.kind != MRC__PT_DICT && v.kind != MRC__PT_LIST && v.kind != MRC__PT_TUPLE) return MRC_OK;
     mrc__pt_frame *f = &w->frames[w->depth++];
-    *f = (mrc__pt_frame){ .value = v, .name_bytes = w->name.bytes };
+    *f = (mrc__pt_frame){ .value = v };
     if (v.kind != MRC__PT_TUPLE) f->node = v.u.container->first;
     return MRC_OK;
 }
@@ -6390,24 +6437,20 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
     MRC__TRY(mrc__pt_visit(pt, w, root));
     while (w->depth > 0) {
         mrc__pt_frame *f = &w->frames[w->depth - 1];
-        mrc__pt_value v, key = { .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
-        w->name.bytes = f->name_bytes;
+        mrc__pt_value v;
         if (f->value.kind == MRC__PT_TUPLE ? f->index == f->value.u.tuple->n : !f->node) {
             w->depth--;
             continue;
         }
+        f->key = (mrc__pt_value){ .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
         if (f->value.kind == MRC__PT_TUPLE) {
             v = f->value.u.tuple->items[f->index];
         } else {
             v = f->node->value;
-            if (f->value.kind == MRC__PT_DICT) key = f->node->key;
+            if (f->value.kind == MRC__PT_DICT) f->key = f->node->key;
             f->node = f->node->next;
         }
         f->index++;
-        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
-        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
-        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
-        if (w->name.failed) return mrc__st_memory(pt->st);
         MRC__TRY(mrc__pt_visit(pt, w, v));
     }
     return MRC_OK;
@@ -6927,13 +6970,18 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
+// Bytes of the backend, wherever they are: src is an address of its own.
+static mrc_status mrc__download(mrc_ctx *ctx, void *dst, const void *src, size_t bytes) {
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    mrc_status s = ctx->be->download(ctx->be, dst, src, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
     MRC__ARG(ctx, !t || !dst);
-    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
-    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+    return mrc__download(ctx, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
 }
 
 // Parameters have frame 0: no rewind reaches them.
@@ -7386,39 +7434,42 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 //==============================================================================
 // The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
 // from this list, so an op without a backward does not compile.
-//   reads   what backward reads: bit i is the data of in[i], MRC__IN_ALL all of them, MRC__OUT the
-//           output.  The tape makes it again before backward, if it was dropped; what is not read,
-//           mrc_drop() may let go for good.
+//   reads   what backward reads: R(op, input) is the data of one input, a member of mrc__OP_inputs
+//           in the op's block; MRC__ALL all inputs; MRC__OUT the output.  Before backward the tape
+//           makes again what was dropped of it; what is not read, mrc_drop() may let go for good.
 //   remake  how a dropped output comes again without a matrix product: AGAIN: forward, from the
 //           inputs; SAVED: mrc__NAME_remake(), from saved[0], where there is one; KEPT: it stays.
-#define MRC__OUT    (1 << 30)
-#define MRC__IN_ALL (1 << 29)
-#define MRC__OPS(OP)                                                                \
-    OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5,        KEPT)         \
-    OP(LINEAR,        linear,        1 << 0 | 1 << 1,                 SAVED)        \
-    OP(ATTENTION,     attention,     0x1ff | MRC__OUT,                KEPT)         \
-    OP(ACTIVATION,    activation,    1 << 0,                          AGAIN)        \
-    OP(GLU,           glu,           1 << 0,                          AGAIN)        \
-    OP(ROPE,          rope,          1 << 1,                          KEPT)         \
-    OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1,                 AGAIN)        \
-    OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5,        KEPT)         \
-    OP(ADD,           add,           1 << 2 | 1 << 3,                 KEPT)         \
-    OP(DROPOUT,       dropout,       1 << 1 | 1 << 2,                 AGAIN)        \
-    OP(LSTM,          lstm,          0x3ff | MRC__OUT,                KEPT)         \
-    OP(GRU,           gru,           0x3ff | MRC__OUT,                KEPT)         \
-    OP(UNFOLD,        unfold,        1 << 1,                          AGAIN)        \
-    OP(CROSS_ENTROPY, cross_entropy, 0x7f,                            KEPT)         \
-    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f,                            KEPT)         \
-    OP(POOL,          pool,          1 << 1 | 1 << 2,                 KEPT)         \
-    OP(NORMALIZE,     normalize,     MRC__OUT,                        KEPT)         \
-    OP(MAXSIM,        maxsim,        0x1f,                            KEPT)         \
-    OP(SCORE_LOSS,    score_loss,    0xf,                             KEPT)         \
-    OP(CUSTOM,        custom,        MRC__IN_ALL | MRC__OUT,          KEPT)         \
-    OP(CHECKPOINT,    checkpoint,    MRC__IN_ALL,                     KEPT)
+#define MRC__OUT (1 << 30)
+#define MRC__ALL (1 << 29)
+#define MRC__OPS(OP, R)                                                                    \
+    OP(EMBEDDING,     embedding,     R(embedding, input_ids) | R(embedding, position_ids) |\
+                                     R(embedding, token_type_ids),             KEPT)       \
+    OP(LINEAR,        linear,        R(linear, x) | R(linear, weight),         SAVED)      \
+    OP(ATTENTION,     attention,     MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(ACTIVATION,    activation,    R(activation, x),                         AGAIN)      \
+    OP(GLU,           glu,           R(glu, z),                                AGAIN)      \
+    OP(ROPE,          rope,          R(rope, cu_seqlens),                      KEPT)       \
+    OP(LAYER_NORM,    layer_norm,    R(layer_norm, x) | R(layer_norm, weight), AGAIN)      \
+    OP(ADD_NORM,      add_norm,      R(add_norm, weight) | R(add_norm, cu_seqlens) |       \
+                                     R(add_norm, sequence_index),              KEPT)       \
+    OP(ADD,           add,           R(add, cu_seqlens) | R(add, sequence_index), KEPT)    \
+    OP(DROPOUT,       dropout,       R(dropout, cu_seqlens) |                              \
+                                     R(dropout, sequence_index),               AGAIN)      \
+    OP(LSTM,          lstm,          MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(GRU,           gru,           MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(UNFOLD,        unfold,        R(unfold, cu_seqlens),                    AGAIN)      \
+    OP(CROSS_ENTROPY, cross_entropy, MRC__ALL,                                 KEPT)       \
+    OP(SYMMETRIC_KL,  symmetric_kl,  MRC__ALL,                                 KEPT)       \
+    OP(POOL,          pool,          R(pool, cu_seqlens) | R(pool, real_len),  KEPT)       \
+    OP(NORMALIZE,     normalize,     MRC__OUT,                                 KEPT)       \
+    OP(MAXSIM,        maxsim,        MRC__ALL,                                 KEPT)       \
+    OP(SCORE_LOSS,    score_loss,    MRC__ALL,                                 KEPT)       \
+    OP(CUSTOM,        custom,        MRC__ALL | MRC__OUT,                      KEPT)       \
+    OP(CHECKPOINT,    checkpoint,    MRC__ALL,                                 KEPT)
 
 typedef enum mrc__op {
 #define MRC_X(NAME, name, reads, remake) MRC__OP_##NAME,
-    MRC__OPS(MRC_X)
+    MRC__OPS(MRC_X, MRC_R)
 #undef MRC_X
     MRC__OP_COUNT
 } mrc__op;
@@ -7468,6 +7519,13 @@ typedef struct mrc__opdef {
 } mrc__opdef;
 static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after the last op
 
+// The inputs of a node by name: mrc__OP_inputs is a struct of tensors, in the order of node->in.
+#define MRC__INPUTS(node, op) ((const mrc__##op##_inputs *)(const void *)(node)->in)
+#define MRC__INPUT(op, name) (offsetof(mrc__##op##_inputs, name) / sizeof(mrc_tensor *))
+#define MRC__NODE(ctx, NAME, inputs)                                                        \
+    mrc__node_new(ctx, MRC__OP_##NAME, (mrc_tensor *const *)(const void *)&(inputs),        \
+                  sizeof(inputs) / sizeof(mrc_tensor *))
+
 static mrc_in mrc__in(const mrc_tensor *t) {
     return (mrc_in){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
 }
@@ -7475,7 +7533,7 @@ static mrc_in mrc__in(const mrc_tensor *t) {
 // Whether backward of this node reads the data of input i.
 static int mrc__reads(const mrc_node *node, size_t i) {
     const int reads = mrc__ops[node->op].reads;
-    return reads & MRC__IN_ALL || (i < 29 && reads >> i & 1);
+    return reads & MRC__ALL || (i < 29 && reads >> i & 1);
 }
 
 // How a dropped output of this node comes again; NULL: it does not.
@@ -8006,6 +8064,10 @@ static mrc_status MRC__T(embedding_bwd)(mrc_backend *be, const mrc_embedding_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__embedding_inputs {
+    mrc_tensor *word, *position, *token_type, *input_ids, *position_ids, *token_type_ids;
+} mrc__embedding_inputs;
+
 static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor *table,
                                const mrc_tensor *word, int32_t max_id) {
     if (table->packed && !table->copy) {
@@ -8039,9 +8101,11 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
         || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
         return NULL;
     }
-    mrc_tensor *in[] = { word, position, token_type, batch->input_ids, batch->position_ids,
-                         batch->token_type_ids };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_EMBEDDING, in, 6);
+    const mrc__embedding_inputs in = { .word = word, .position = position,
+                                       .token_type = token_type, .input_ids = batch->input_ids,
+                                       .position_ids = batch->position_ids,
+                                       .token_type_ids = batch->token_type_ids };
+    mrc_node *node = MRC__NODE(ctx, EMBEDDING, in);
     if (!node) return NULL;
     node->attr.embedding.word_padding = word_padding;
     node->attr.embedding.position_padding = position_padding;
@@ -8057,25 +8121,27 @@ static mrc_in mrc__table_in(const mrc_tensor *t) {
 }
 
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__embedding_inputs *in = MRC__INPUTS(node, embedding);
     mrc_embedding_fwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__table_in(node->in[0]),
-        .position = mrc__in(node->in[1]), .token_type = mrc__in(node->in[2]),
-        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
-        .token_type_ids = mrc__in(node->in[5]), .y = mrc__out(node->out) };
+        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__table_in(in->word),
+        .position = mrc__in(in->position), .token_type = mrc__in(in->token_type),
+        .input_ids = mrc__in(in->input_ids), .position_ids = mrc__in(in->position_ids),
+        .token_type_ids = mrc__in(in->token_type_ids), .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, embedding_fwd, &a);
 }
 
 static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__embedding_inputs *in = MRC__INPUTS(node, embedding);
     mrc_embedding_bwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_words = node->in[0]->shape[0],
-        .n_positions = node->in[1]->shape[0], .n_types = node->in[2]->shape[0],
+        .n = node->out->shape[0], .h = node->out->shape[1], .n_words = in->word->shape[0],
+        .n_positions = in->position->shape[0], .n_types = in->token_type->shape[0],
         .word_padding = node->attr.embedding.word_padding,
         .position_padding = node->attr.embedding.position_padding,
-        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
-        .token_type_ids = mrc__in(node->in[5]), .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dword));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dposition));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dtoken_type));
+        .input_ids = mrc__in(in->input_ids), .position_ids = mrc__in(in->position_ids),
+        .token_type_ids = mrc__in(in->token_type_ids), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, in->word, &a.dword));
+    MRC__TRY(mrc_grad_target(ctx, in->position, &a.dposition));
+    MRC__TRY(mrc_grad_target(ctx, in->token_type, &a.dtoken_type));
     return MRC__RUN(ctx, node->out->dtype, embedding_bwd, &a);
 }
 #endif
@@ -8154,6 +8220,8 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__linear_inputs { mrc_tensor *x, *weight, *bias; } mrc__linear_inputs;
+
 // Of a weight seen as (O, I).
 static size_t mrc__weight_columns(const mrc_tensor *w) {
     return w->shape[0] ? w->numel / w->shape[0] : w->shape[w->ndim - 1];
@@ -8170,10 +8238,10 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
     MRC__WANT(ctx, !x || !weight || !bias);
-    size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
+    size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    if (columns == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != columns) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
-                              "linear: x has %zu columns, weight (O, I) has %zu", in,
+                              "linear: x has %zu columns, weight (O, I) has %zu", columns,
                               weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
     }
     if (bias->numel != weight->shape[0]) {
@@ -8185,11 +8253,12 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
     shape[x->ndim - 1] = weight->shape[0];
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LINEAR, (mrc_tensor *[]){ x, weight, bias }, 3);
+    const mrc__linear_inputs in = { .x = x, .weight = weight, .bias = bias };
+    mrc_node *node = MRC__NODE(ctx, LINEAR, in);
     if (!node) return NULL;
     node->attr.linear.act = act;
     if (act != MRC_ACT_NONE) {
-        size_t count = x->numel / in * weight->shape[0];        // y's, which mrc__apply checks
+        size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
@@ -8211,30 +8280,32 @@ MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
 }
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    const size_t in = mrc__weight_columns(w);
-    mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
+    const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
+    mrc_tensor *x = in->x, *w = in->weight;
+    const size_t columns = mrc__weight_columns(w);
+    mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
-                              .bias = mrc__param_in(node->in[2], x->dtype),
+                              .bias = mrc__param_in(in->bias, x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    if (!w->packed) a.weight.ld = in;
+    if (!w->packed) a.weight.ld = columns;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
 static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    const size_t in = mrc__weight_columns(w);
-    mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
+    const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
+    mrc_tensor *x = in->x, *w = in->weight;
+    const size_t columns = mrc__weight_columns(w);
+    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
     a.z = mrc__out(node->saved[0]);
     a.z.ld = a.out;
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
-    a.weight.ld = a.dweight.ld = in;
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
+    a.weight.ld = a.dweight.ld = columns;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
 }
 #endif
@@ -8272,8 +8343,11 @@ static mrc_status MRC__T(activation_bwd)(mrc_backend *be, const mrc_activation_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__activation_inputs { mrc_tensor *x; } mrc__activation_inputs;
+
 static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__activation_inputs *in = MRC__INPUTS(node, activation);
+    mrc_tensor *x = in->x;
     mrc_activation_fwd_args a = { .n = x->numel, .act = node->attr.activation.act,
                                   .x = mrc__in(x), .y = mrc__out(node->out) };
     return MRC__RUN(ctx, x->dtype, activation_fwd, &a);
@@ -8282,14 +8356,16 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
     MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
+    const mrc__activation_inputs in = { .x = x };
+    mrc_node *node = MRC__NODE(ctx, ACTIVATION, in);
     if (!node) return NULL;
     node->attr.activation.act = act;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__activation_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__activation_inputs *in = MRC__INPUTS(node, activation);
+    mrc_tensor *x = in->x;
     mrc_activation_bwd_args a = { .n = x->numel, .act = node->attr.activation.act,
                                   .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -8368,11 +8444,14 @@ static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be, const mrc_layer_norm_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__layer_norm_inputs { mrc_tensor *x, *weight, *bias; } mrc__layer_norm_inputs;
+
 static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_layer_norm_fwd_args a = { .n = x->numel / node->in[1]->numel, .h = node->in[1]->numel,
+    const mrc__layer_norm_inputs *in = MRC__INPUTS(node, layer_norm);
+    mrc_tensor *x = in->x;
+    mrc_layer_norm_fwd_args a = { .n = x->numel / in->weight->numel, .h = in->weight->numel,
                                   .eps = node->attr.layer_norm.eps, .x = mrc__in(x),
-                                  .weight = mrc__in(node->in[1]), .bias = mrc__in(node->in[2]),
+                                  .weight = mrc__in(in->weight), .bias = mrc__in(in->bias),
                                   .y = mrc__out(node->out), .mean = mrc__out(node->saved[0]),
                                   .rstd = mrc__out(node->saved[1]) };
     return MRC__RUN(ctx, x->dtype, layer_norm_fwd, &a);
@@ -8390,7 +8469,8 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
     if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, bias)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LAYER_NORM, (mrc_tensor *[]){ x, weight, bias }, 3);
+    const mrc__layer_norm_inputs in = { .x = x, .weight = weight, .bias = bias };
+    mrc_node *node = MRC__NODE(ctx, LAYER_NORM, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, x->numel / h) != MRC_OK
               || mrc__node_save(ctx, node, 1, stat, x->numel / h) != MRC_OK) return NULL;
     node->attr.layer_norm.eps = eps;
@@ -8398,14 +8478,15 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
 }
 
 static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
+    const mrc__layer_norm_inputs *in = MRC__INPUTS(node, layer_norm);
+    mrc_tensor *x = in->x, *w = in->weight;
     mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
                                   .plain = node->attr.layer_norm.eps < 0,
                                   .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
                                   .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
     return MRC__RUN(ctx, x->dtype, layer_norm_bwd, &a);
 }
 #endif
@@ -8449,6 +8530,10 @@ static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__dropout_inputs {
+    mrc_tensor *x, *cu_seqlens, *sequence_index;
+} mrc__dropout_inputs;
+
 // The mask of this site in the running pass; 0 with an error for a p that is no probability.
 static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_dropout_mask *mask, double p,
                           uint32_t site) {
@@ -8472,15 +8557,17 @@ static int mrc__rows_fit(mrc_ctx *ctx, const char *op, const mrc_tensor *x,
 }
 
 static mrc_dropout_args mrc__dropout_args(const mrc_node *node, mrc_in from, mrc_out to) {
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
     return (mrc_dropout_args){
-        .n = node->in[0]->shape[0], .n_sequences = node->in[2]->numel,
-        .h = node->in[0]->shape[1], .mask = node->attr.dropout.mask,
-        .cu_seqlens = mrc__in(node->in[1]), .sequence_index = mrc__in(node->in[2]),
+        .n = in->x->shape[0], .n_sequences = in->sequence_index->numel,
+        .h = in->x->shape[1], .mask = node->attr.dropout.mask,
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .from = from, .to = to };
 }
 
 static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_dropout_args a = mrc__dropout_args(node, mrc__in(node->in[0]), mrc__out(node->out));
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
+    mrc_dropout_args a = mrc__dropout_args(node, mrc__in(in->x), mrc__out(node->out));
     return MRC__RUN(ctx, node->out->dtype, dropout_fwd, &a);
 }
 
@@ -8491,16 +8578,18 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
-    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_DROPOUT, in, 3);
+    const mrc__dropout_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens,
+                                     .sequence_index = batch->sequence_index };
+    mrc_node *node = MRC__NODE(ctx, DROPOUT, in);
     if (!node) return NULL;
     node->attr.dropout.mask = mask;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__dropout_inputs *in = MRC__INPUTS(node, dropout);
     mrc_out dx;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &dx));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &dx));
     mrc_dropout_args a = mrc__dropout_args(node, mrc__dy(ctx, node), dx);
     return MRC__RUN(ctx, node->out->dtype, dropout_bwd, &a);
 }
@@ -8541,9 +8630,12 @@ static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__glu_inputs { mrc_tensor *z; } mrc__glu_inputs;
+
 static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__glu_inputs *in = MRC__INPUTS(node, glu);
     mrc_glu_fwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
-                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .act = node->attr.glu.act, .z = mrc__in(in->z),
                            .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, glu_fwd, &a);
 }
@@ -8555,7 +8647,8 @@ MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
                               "%d (expected a matrix with an even number, and an activation)",
                               mrc__columns(z), (int)act);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_GLU, &z, 1);
+    const mrc__glu_inputs in = { .z = z };
+    mrc_node *node = MRC__NODE(ctx, GLU, in);
     if (!node) return NULL;
     node->attr.glu.act = act;
     const size_t shape[2] = { z->shape[0], z->shape[1] / 2 };
@@ -8563,10 +8656,11 @@ MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
 }
 
 static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__glu_inputs *in = MRC__INPUTS(node, glu);
     mrc_glu_bwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
-                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .act = node->attr.glu.act, .z = mrc__in(in->z),
                            .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dz));
+    MRC__TRY(mrc_grad_target(ctx, in->z, &a.dz));
     return MRC__RUN(ctx, node->out->dtype, glu_bwd, &a);
 }
 #endif
@@ -8622,16 +8716,20 @@ static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__rope_inputs { mrc_tensor *x, *cu_seqlens; } mrc__rope_inputs;
+
 static mrc_rope_args mrc__rope_args_of(const mrc_node *node) {
-    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
+    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
         .heads = node->attr.rope.heads, .rotated = node->attr.rope.rotated,
         .d = node->out->shape[1] / node->attr.rope.heads, .theta = node->attr.rope.theta,
-        .cu_seqlens = mrc__in(node->in[1]) };
+        .cu_seqlens = mrc__in(in->cu_seqlens) };
 }
 
 static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
     mrc_rope_args a = mrc__rope_args_of(node);
-    a.from = mrc__in(node->in[0]);
+    a.from = mrc__in(in->x);
     a.to = mrc__out(node->out);
     return MRC__RUN(ctx, node->out->dtype, rope_fwd, &a);
 }
@@ -8646,7 +8744,8 @@ MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t ro
                               "rotated, theta is %g (expected heads of an even width, theta > 0)",
                               x->shape[1], heads, rotated, theta);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ROPE, (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    const mrc__rope_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, ROPE, in);
     if (!node) return NULL;
     node->attr.rope.theta = theta;
     node->attr.rope.heads = heads;
@@ -8655,10 +8754,11 @@ MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t ro
 }
 
 static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__rope_inputs *in = MRC__INPUTS(node, rope);
     mrc_rope_args a = mrc__rope_args_of(node);
     a.inverse = 1;
     a.from = mrc__dy(ctx, node);
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.to));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.to));
     return MRC__RUN(ctx, node->out->dtype, rope_bwd, &a);
 }
 #endif
@@ -8874,6 +8974,12 @@ static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__attention_inputs {
+    mrc_tensor *q, *k, *v, *cu_seqlens, *real_len, *sequence_index;
+    mrc_tensor *index;              // of a kind that is not PLAIN, and so the rest
+    mrc_tensor *tables[2];          // BIAS: one; DISENTANGLED: one or two, attr says which
+} mrc__attention_inputs;
+
 // The columns of q, k, v within their tensors: one tensor for all three holds them side by side.
 static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t heads,
                                const mrc_batch *batch, size_t *width) {
@@ -8965,13 +9071,14 @@ MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc
 
 // The tables as the kernels are given them.
 static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     mrc_attention_extra x = { .kind = node->attr.attention.kind,
                               .window = node->attr.attention.window };
     if (!x.kind) return x;
-    x.index = mrc__in(node->in[6]);
-    x.span = (node->in[6]->numel + 1) / 2;
-    x.rows = node->in[7]->shape[0];
-    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(node->in[7]);
+    x.index = mrc__in(in->index);
+    x.span = (in->index->numel + 1) / 2;
+    x.rows = in->tables[0]->shape[0];
+    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(in->tables[0]);
     if (node->attr.attention.pos_key) x.pos_key = mrc__in(node->in[node->attr.attention.pos_key]);
     if (node->attr.attention.pos_query) {
         x.pos_query = mrc__in(node->in[node->attr.attention.pos_query]);
@@ -8981,23 +9088,25 @@ static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
 
 // Input k of q, k, v; of one tensor for all three its k-th third.
 static mrc_in mrc__attention_in(const mrc_node *node, size_t k) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     mrc_in m = mrc__in(node->in[k]);
-    if (node->in[0] == node->in[1] && node->in[1] == node->in[2]) {
+    if (in->q == in->k && in->k == in->v) {
         m.data = (const char *)m.data + k * node->out->shape[1] * mrc_dtype_bytes(m.dtype);
     }
     return m;
 }
 
 static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = in->real_len->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
         .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
-        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
-        .sequence_index = mrc__in(node->in[5]), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
+        .sequence_index = mrc__in(in->sequence_index), .y = mrc__out(node->out),
         .lse = mrc__out(node->saved[0]) };
     a.lse.ld = a.n;
     return MRC__RUN(ctx, node->out->dtype, attention_fwd, &a);
@@ -9005,7 +9114,8 @@ static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
 
 // Where the gradients go; of one tensor for all three each has its third, written once.
 static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc_out to[3]) {
-    const int fused = node->in[0] == node->in[1] && node->in[1] == node->in[2];
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
+    const int fused = in->q == in->k && in->k == in->v;
     for (size_t k = 0; k < 3; k++) {
         if (k && fused) to[k] = to[0];
         else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
@@ -9018,23 +9128,24 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
 }
 
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__attention_inputs *in = MRC__INPUTS(node, attention);
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     const int at_key = node->attr.attention.pos_key, at_query = node->attr.attention.pos_query;
     mrc_out to[3];
     MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = in->real_len->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
         .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
-        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
-        .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
+        .sequence_index = mrc__in(in->sequence_index), .lse = mrc__in(node->saved[0]),
         .y = mrc__in(node->out), .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1],
         .dv = to[2] };
     a.lse.ld = a.n;
     if (a.extra.kind == MRC_ATTENTION_BIAS) {
-        MRC__TRY(mrc_grad_target(ctx, node->in[7], &a.dbias));
+        MRC__TRY(mrc_grad_target(ctx, in->tables[0], &a.dbias));
     }
     if (at_key) MRC__TRY(mrc_grad_target(ctx, node->in[at_key], &a.dpos_key));
     if (at_query) MRC__TRY(mrc_grad_target(ctx, node->in[at_query], &a.dpos_query));
@@ -9112,6 +9223,10 @@ static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be, const mrc_add_norm_bwd_a
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__add_norm_inputs {
+    mrc_tensor *x, *residual, *weight, *bias, *cu_seqlens, *sequence_index;
+} mrc__add_norm_inputs;
+
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
@@ -9129,9 +9244,11 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
     }
     if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, bias)) return NULL;
-    mrc_tensor *in[] = { x, residual, weight, bias, batch->cu_seqlens, batch->sequence_index };
+    const mrc__add_norm_inputs in = { .x = x, .residual = residual, .weight = weight, .bias = bias,
+                                      .cu_seqlens = batch->cu_seqlens,
+                                      .sequence_index = batch->sequence_index };
     mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD_NORM, in, 6);
+    mrc_node *node = MRC__NODE(ctx, ADD_NORM, in);
     if (!node || mrc__node_save(ctx, node, 0, x->dtype, x->numel) != MRC_OK
               || mrc__node_save(ctx, node, 1, stat, x->shape[0]) != MRC_OK
               || mrc__node_save(ctx, node, 2, stat, x->shape[0]) != MRC_OK) return NULL;
@@ -9141,12 +9258,14 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
 }
 
 static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_norm_inputs *in = MRC__INPUTS(node, add_norm);
     mrc_add_norm_fwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .n = node->out->shape[0], .h = node->out->shape[1],
+        .n_sequences = in->sequence_index->numel,
         .eps = node->attr.add_norm.eps, .mask = node->attr.add_norm.mask,
-        .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
-        .weight = mrc__in(node->in[2]), .bias = mrc__in(node->in[3]),
-        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .x = mrc__in(in->x), .residual = mrc__in(in->residual),
+        .weight = mrc__in(in->weight), .bias = mrc__in(in->bias),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .y = mrc__out(node->out), .sum = mrc__out(node->saved[0]),
         .mean = mrc__out(node->saved[1]), .rstd = mrc__out(node->saved[2]) };
     a.sum.ld = a.h;                                     // saved flat
@@ -9154,18 +9273,20 @@ static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_norm_inputs *in = MRC__INPUTS(node, add_norm);
     mrc_add_norm_bwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .n = node->out->shape[0], .h = node->out->shape[1],
+        .n_sequences = in->sequence_index->numel,
         .plain = node->attr.add_norm.eps < 0,
-        .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
-        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .mask = node->attr.add_norm.mask, .weight = mrc__in(in->weight),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .sequence_index = mrc__in(in->sequence_index),
         .sum = mrc__out(node->saved[0]), .mean = mrc__in(node->saved[1]),
         .rstd = mrc__in(node->saved[2]), .dy = mrc__dy(ctx, node) };
     a.sum.ld = a.h;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
-    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, node->in[3], &a.dbias));
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, in->residual, &a.dresidual));
+    MRC__TRY(mrc_grad_target(ctx, in->weight, &a.dweight));
+    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
     return MRC__RUN(ctx, node->out->dtype, add_norm_bwd, &a);
 }
 #endif
@@ -9209,6 +9330,10 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__add_inputs {
+    mrc_tensor *x, *residual, *cu_seqlens, *sequence_index;
+} mrc__add_inputs;
+
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_dropout_mask mask;
@@ -9222,29 +9347,34 @@ MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, do
                               "%s", x->shape[1], mrc_dtype_name(x->dtype), residual->shape[1],
                               mrc_dtype_name(residual->dtype));
     }
-    mrc_tensor *in[] = { x, residual, batch->cu_seqlens, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD, in, 4);
+    const mrc__add_inputs in = { .x = x, .residual = residual, .cu_seqlens = batch->cu_seqlens,
+                                 .sequence_index = batch->sequence_index };
+    mrc_node *node = MRC__NODE(ctx, ADD, in);
     if (!node) return NULL;
     node->attr.add.mask = mask;
     return mrc__apply(ctx, node, x->dtype, 2, x->shape);
 }
 
 static mrc_status mrc__add_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_inputs *in = MRC__INPUTS(node, add);
     mrc_add_fwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
-                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
-                           .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
-                           .cu_seqlens = mrc__in(node->in[2]),
-                           .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out) };
+                           .n_sequences = in->sequence_index->numel, .mask = node->attr.add.mask,
+                           .x = mrc__in(in->x), .residual = mrc__in(in->residual),
+                           .cu_seqlens = mrc__in(in->cu_seqlens),
+                           .sequence_index = mrc__in(in->sequence_index),
+                           .y = mrc__out(node->out) };
     return MRC__RUN(ctx, node->out->dtype, add_fwd, &a);
 }
 
 static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__add_inputs *in = MRC__INPUTS(node, add);
     mrc_add_bwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
-                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
-                           .cu_seqlens = mrc__in(node->in[2]),
-                           .sequence_index = mrc__in(node->in[3]), .dy = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
+                           .n_sequences = in->sequence_index->numel, .mask = node->attr.add.mask,
+                           .cu_seqlens = mrc__in(in->cu_seqlens),
+                           .sequence_index = mrc__in(in->sequence_index),
+                           .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, in->x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, in->residual, &a.dresidual));
     return MRC__RUN(ctx, node->out->dtype, add_bwd, &a);
 }
 #endif
@@ -9457,40 +9587,44 @@ static int mrc__rnn_fits(mrc_ctx *ctx, mrc__op op, size_t gates, const mrc_tenso
     return 1;
 }
 
+// weights: weight_ih, weight_hh, bias_ih, bias_hh of the one direction, then of the other.
+typedef struct mrc__rnn_inputs { mrc_tensor *x, *weights[8], *cu_seqlens; } mrc__rnn_inputs;
+
 static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tensor *x,
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
-    mrc_tensor *in[10] = { x };
     MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
+    mrc__rnn_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
-        in[1 + k] = weights[k];
+        in.weights[k] = weights[k];
     }
     if (!mrc__rows_fit(ctx, mrc__ops[op].name, x, batch)) return NULL;
     if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
-    in[9] = batch->cu_seqlens;
     *n = x->shape[0];
     *h = weights[1]->shape[1];
-    return mrc__node_new(ctx, op, in, 10);
+    return mrc__node_new(ctx, op, (mrc_tensor *const *)(const void *)&in, 10);
 }
 
 static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
                              mrc_in *bias_ih, mrc_in *bias_hh) {
-    const mrc_dtype dtype = node->in[0]->dtype;
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    const mrc_dtype dtype = in->x->dtype;
     for (int k = 0; k < 2; k++) {
-        weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], dtype);
-        weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], dtype);
-        if (bias_ih) bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], dtype);
-        if (bias_hh) bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], dtype);
+        weight_ih[k] = mrc__param_in(in->weights[4 * k], dtype);
+        weight_hh[k] = mrc__param_in(in->weights[1 + 4 * k], dtype);
+        if (bias_ih) bias_ih[k] = mrc__param_in(in->weights[2 + 4 * k], dtype);
+        if (bias_hh) bias_hh[k] = mrc__param_in(in->weights[3 + 4 * k], dtype);
     }
 }
 
 // What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
 static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
                                     mrc_out *const targets[4]) {
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    MRC__TRY(mrc_grad_target(ctx, in->x, dx));
     for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
+        MRC__TRY(mrc_grad_target(ctx, in->weights[j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
     }
     return MRC_OK;
 }
@@ -9508,11 +9642,12 @@ MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weigh
 }
 
 static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_lstm_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
@@ -9521,11 +9656,12 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_lstm_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
     MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
@@ -9721,11 +9857,12 @@ MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight
 }
 
 static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_gru_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]) };
     mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
@@ -9733,11 +9870,12 @@ static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__rnn_inputs *in = MRC__INPUTS(node, rnn);
+    mrc_tensor *x = in->x;
     mrc_gru_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node),
         .gates = mrc__out(node->saved[0]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
     MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
@@ -9796,11 +9934,14 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__unfold_inputs { mrc_tensor *x, *cu_seqlens; } mrc__unfold_inputs;
+
 static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__unfold_inputs *in = MRC__INPUTS(node, unfold);
+    mrc_tensor *x = in->x;
+    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
                               .in = x->shape[1], .size = node->attr.unfold.size,
-                              .cu_seqlens = mrc__in(node->in[1]), .x = mrc__in(x),
+                              .cu_seqlens = mrc__in(in->cu_seqlens), .x = mrc__in(x),
                               .y = mrc__out(node->out) };
     return MRC__RUN(ctx, x->dtype, unfold_fwd, &a);
 }
@@ -9813,18 +9954,19 @@ MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mr
         return mrc__fail_null(ctx, MRC_ERR_ARG, "unfold: windows of %zu rows, not an odd number",
                               size);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_UNFOLD,
-                                   (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    const mrc__unfold_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, UNFOLD, in);
     if (!node) return NULL;
     node->attr.unfold.size = size;
     return mrc__apply(ctx, node, x->dtype, 2, shape);
 }
 
 static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
-    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+    const mrc__unfold_inputs *in = MRC__INPUTS(node, unfold);
+    mrc_tensor *x = in->x;
+    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = in->cu_seqlens->numel - 1,
                               .in = x->shape[1], .size = node->attr.unfold.size,
-                              .cu_seqlens = mrc__in(node->in[1]), .dy = mrc__dy(ctx, node) };
+                              .cu_seqlens = mrc__in(in->cu_seqlens), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     return MRC__RUN(ctx, x->dtype, unfold_bwd, &a);
 }
@@ -9945,6 +10087,11 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__cross_entropy_inputs {
+    mrc_tensor *logits, *targets, *cu_seqlens, *loss_begin, *loss_end, *denominator;
+    mrc_tensor *alpha;              // only where there is one
+} mrc__cross_entropy_inputs;
+
 // Whether logits, targets and denominators are of the batch; 0 with an error when not.
 static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits,
                           const mrc_tensor *targets, const mrc_tensor *denominator,
@@ -9987,9 +10134,13 @@ static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor 
                               mrc_dtype_name(alpha->dtype), batch->max_length,
                               mrc_dtype_name(stat));
     }
-    mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
-                         denominator, alpha };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, alpha ? 7 : 6);
+    const mrc__cross_entropy_inputs in = {
+        .logits = logits, .targets = targets, .cu_seqlens = batch->cu_seqlens,
+        .loss_begin = batch->loss_begin, .loss_end = batch->loss_end, .denominator = denominator,
+        .alpha = alpha };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY,
+                                   (mrc_tensor *const *)(const void *)&in,
+                                   MRC__INPUT(cross_entropy, alpha) + (alpha != NULL));
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
     node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
@@ -10015,32 +10166,34 @@ MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 }
 
 static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__cross_entropy_inputs *in = MRC__INPUTS(node, cross_entropy);
     mrc_cross_entropy_fwd_args a = {
-        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
         .criterion = node->attr.loss.criterion,
-        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
-        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
-        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .logits = mrc__in(in->logits), .targets = mrc__in(in->targets),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .loss_begin = mrc__in(in->loss_begin),
+        .loss_end = mrc__in(in->loss_end), .denominator = mrc__in(in->denominator),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
-    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
+    if (node->n_in > MRC__INPUT(cross_entropy, alpha)) a.alpha = mrc__in(in->alpha);
     a.logits.ld = a.columns;
     a.lse.ld = a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, cross_entropy_fwd, &a);
 }
 
 static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__cross_entropy_inputs *in = MRC__INPUTS(node, cross_entropy);
     mrc_cross_entropy_bwd_args a = {
-        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
         .criterion = node->attr.loss.criterion,
-        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
-        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
-        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .logits = mrc__in(in->logits), .targets = mrc__in(in->targets),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .loss_begin = mrc__in(in->loss_begin),
+        .loss_end = mrc__in(in->loss_end), .denominator = mrc__in(in->denominator),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
-    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    if (node->n_in > MRC__INPUT(cross_entropy, alpha)) a.alpha = mrc__in(in->alpha);
+    MRC__TRY(mrc_grad_target(ctx, in->logits, &a.dlogits));
     a.logits.ld = a.dlogits.ld = a.columns;
     a.lse.ld = a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, cross_entropy_bwd, &a);
 }
 #endif
 
@@ -10133,6 +10286,10 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__symmetric_kl_inputs {
+    mrc_tensor *logits, *other, *targets, *cu_seqlens, *loss_begin, *loss_end, *denominator;
+} mrc__symmetric_kl_inputs;
+
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
@@ -10144,39 +10301,44 @@ MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor
                               mrc_dtype_name(other->dtype));
     }
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
-    mrc_tensor *in[] = { logits, other, targets, batch->cu_seqlens, batch->loss_begin,
-                         batch->loss_end, denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_SYMMETRIC_KL, in, 7);
+    const mrc__symmetric_kl_inputs in = { .logits = logits, .other = other, .targets = targets,
+                                          .cu_seqlens = batch->cu_seqlens,
+                                          .loss_begin = batch->loss_begin,
+                                          .loss_end = batch->loss_end,
+                                          .denominator = denominator };
+    mrc_node *node = MRC__NODE(ctx, SYMMETRIC_KL, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, 4 * targets->numel) != MRC_OK) return NULL;
     return mrc__apply(ctx, node, stat, 0, NULL);
 }
 
 static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__symmetric_kl_inputs *in = MRC__INPUTS(node, symmetric_kl);
     mrc_symmetric_kl_fwd_args a = {
-        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
-        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
-        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
-        .denominator = mrc__in(node->in[6]), .loss = mrc__out(node->out),
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
+        .logits = mrc__in(in->logits), .other = mrc__in(in->other),
+        .targets = mrc__in(in->targets), .cu_seqlens = mrc__in(in->cu_seqlens),
+        .loss_begin = mrc__in(in->loss_begin), .loss_end = mrc__in(in->loss_end),
+        .denominator = mrc__in(in->denominator), .loss = mrc__out(node->out),
         .saved = mrc__out(node->saved[0]) };
     a.logits.ld = a.other.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_fwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, symmetric_kl_fwd, &a);
 }
 
 static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__symmetric_kl_inputs *in = MRC__INPUTS(node, symmetric_kl);
     mrc_symmetric_kl_bwd_args a = {
-        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
-        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
-        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
-        .denominator = mrc__in(node->in[6]), .saved = mrc__in(node->saved[0]),
+        .n_sequences = in->loss_begin->numel, .columns = in->denominator->numel,
+        .logits = mrc__in(in->logits), .other = mrc__in(in->other),
+        .targets = mrc__in(in->targets), .cu_seqlens = mrc__in(in->cu_seqlens),
+        .loss_begin = mrc__in(in->loss_begin), .loss_end = mrc__in(in->loss_end),
+        .denominator = mrc__in(in->denominator), .saved = mrc__in(node->saved[0]),
         .dloss = mrc__dy(ctx, node) };
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
-    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dother));
+    MRC__TRY(mrc_grad_target(ctx, in->logits, &a.dlogits));
+    MRC__TRY(mrc_grad_target(ctx, in->other, &a.dother));
     a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
-    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
+    return MRC__RUN(ctx, in->logits->dtype, symmetric_kl_bwd, &a);
 }
 #endif
 
@@ -10255,6 +10417,8 @@ static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__pool_inputs { mrc_tensor *x, *cu_seqlens, *real_len; } mrc__pool_inputs;
+
 MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
                             const mrc_batch *batch) {
     MRC__WANT(ctx, !x || !batch || !batch->real_len);
@@ -10264,8 +10428,9 @@ MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_
                               skip);
     }
     const size_t shape[2] = { batch->n_sequences, x->shape[1] };
-    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->real_len };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_POOL, in, 3);
+    const mrc__pool_inputs in = { .x = x, .cu_seqlens = batch->cu_seqlens,
+                                  .real_len = batch->real_len };
+    mrc_node *node = MRC__NODE(ctx, POOL, in);
     if (!node) return NULL;
     node->attr.pool.mode = mode;
     node->attr.pool.skip = skip;
@@ -10275,22 +10440,24 @@ MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_
 }
 
 static mrc_status mrc__pool_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__pool_inputs *in = MRC__INPUTS(node, pool);
+    mrc_tensor *x = in->x;
     mrc_pool_fwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->real_len->numel, .h = x->shape[1],
         .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]), .x = mrc__in(x),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len), .x = mrc__in(x),
         .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
     a.argmax.ld = a.h;
     return MRC__RUN(ctx, x->dtype, pool_fwd, &a);
 }
 
 static mrc_status mrc__pool_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__pool_inputs *in = MRC__INPUTS(node, pool);
+    mrc_tensor *x = in->x;
     mrc_pool_bwd_args a = {
-        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .n = x->shape[0], .n_sequences = in->real_len->numel, .h = x->shape[1],
         .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .cu_seqlens = mrc__in(in->cu_seqlens), .real_len = mrc__in(in->real_len),
         .dy = mrc__dy(ctx, node) };
     if (node->saved[0]) a.argmax = mrc__in(node->saved[0]);
     a.argmax.ld = a.h;
@@ -10343,12 +10510,15 @@ static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__normalize_inputs { mrc_tensor *x; } mrc__normalize_inputs;
+
 MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
     MRC__WANT(ctx, !x);
     if (x->ndim != 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
     }
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_NORMALIZE, &x, 1);
+    const mrc__normalize_inputs in = { .x = x };
+    mrc_node *node = MRC__NODE(ctx, NORMALIZE, in);
     if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(x->dtype), x->shape[0]) != MRC_OK) {
         return NULL;
     }
@@ -10356,14 +10526,16 @@ MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
 }
 
 static mrc_status mrc__normalize_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__normalize_inputs *in = MRC__INPUTS(node, normalize);
+    mrc_tensor *x = in->x;
     mrc_normalize_fwd_args a = { .n = x->shape[0], .d = x->shape[1], .x = mrc__in(x),
                                  .y = mrc__out(node->out), .inverse = mrc__out(node->saved[0]) };
     return MRC__RUN(ctx, x->dtype, normalize_fwd, &a);
 }
 
 static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0];
+    const mrc__normalize_inputs *in = MRC__INPUTS(node, normalize);
+    mrc_tensor *x = in->x;
     mrc_normalize_bwd_args a = { .n = x->shape[0], .d = x->shape[1], .y = mrc__in(node->out),
                                  .inverse = mrc__in(node->saved[0]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -10451,6 +10623,10 @@ static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__maxsim_inputs {
+    mrc_tensor *q, *document, *keep, *q_cu_seqlens, *document_cu_seqlens;
+} mrc__maxsim_inputs;
+
 MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
                               const mrc_batch *queries, const mrc_batch *documents) {
     MRC__WANT(ctx, !q || !document || !keep || !queries || !documents);
@@ -10466,8 +10642,10 @@ MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document,
     }
     const size_t shape[2] = { documents->n_sequences, queries->n_sequences };
     size_t chosen;
-    mrc_tensor *in[] = { q, document, keep, queries->cu_seqlens, documents->cu_seqlens };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_MAXSIM, in, 5);
+    const mrc__maxsim_inputs in = { .q = q, .document = document, .keep = keep,
+                                    .q_cu_seqlens = queries->cu_seqlens,
+                                    .document_cu_seqlens = documents->cu_seqlens };
+    mrc_node *node = MRC__NODE(ctx, MAXSIM, in);
     if (!node || !mrc__mul(q->shape[0], shape[0], &chosen)
         || mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, chosen) != MRC_OK) return NULL;
     node->attr.maxsim.max_query = queries->max_length;
@@ -10476,28 +10654,31 @@ MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document,
 }
 
 static mrc_status mrc__maxsim_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *q = node->in[0], *document = node->in[1];
+    const mrc__maxsim_inputs *in = MRC__INPUTS(node, maxsim);
+    mrc_tensor *q = in->q, *document = in->document;
     mrc_maxsim_fwd_args a = {
         .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
-        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .n_queries = in->q_cu_seqlens->numel - 1, .n_documents = in->document_cu_seqlens->numel - 1,
         .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
         .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
-        .document = mrc__in(document), .keep = mrc__in(node->in[2]),
-        .q_cu_seqlens = mrc__in(node->in[3]), .document_cu_seqlens = mrc__in(node->in[4]),
+        .document = mrc__in(document), .keep = mrc__in(in->keep),
+        .q_cu_seqlens = mrc__in(in->q_cu_seqlens),
+        .document_cu_seqlens = mrc__in(in->document_cu_seqlens),
         .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
     a.argmax.ld = a.n_documents;
     return MRC__RUN(ctx, q->dtype, maxsim_fwd, &a);
 }
 
 static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *q = node->in[0], *document = node->in[1];
+    const mrc__maxsim_inputs *in = MRC__INPUTS(node, maxsim);
+    mrc_tensor *q = in->q, *document = in->document;
     mrc_maxsim_bwd_args a = {
         .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
-        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .n_queries = in->q_cu_seqlens->numel - 1, .n_documents = in->document_cu_seqlens->numel - 1,
         .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
         .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
-        .document = mrc__in(document), .q_cu_seqlens = mrc__in(node->in[3]),
-        .document_cu_seqlens = mrc__in(node->in[4]), .argmax = mrc__in(node->saved[0]),
+        .document = mrc__in(document), .q_cu_seqlens = mrc__in(in->q_cu_seqlens),
+        .document_cu_seqlens = mrc__in(in->document_cu_seqlens), .argmax = mrc__in(node->saved[0]),
         .dy = mrc__dy(ctx, node) };
     a.argmax.ld = a.n_documents;
     MRC__TRY(mrc_grad_target(ctx, q, &a.dq));
@@ -10624,6 +10805,10 @@ static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_b
 #endif
 
 #ifdef MRC__PASS_CORE
+typedef struct mrc__score_loss_inputs {
+    mrc_tensor *z, *labels, *targets, *denominator;
+} mrc__score_loss_inputs;
+
 MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
                                   mrc_tensor *targets, mrc_tensor *denominator,
                                   const mrc_score_loss_desc *desc) {
@@ -10639,32 +10824,35 @@ MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *label
                               columns, labels->numel, targets->numel, denominator->numel,
                               (int)desc->kind);
     }
-    mrc_tensor *in[] = { z, labels, targets, denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_SCORE_LOSS, in, 4);
+    const mrc__score_loss_inputs in = { .z = z, .labels = labels, .targets = targets,
+                                        .denominator = denominator };
+    mrc_node *node = MRC__NODE(ctx, SCORE_LOSS, in);
     if (!node || mrc__node_save(ctx, node, 0, stat, columns) != MRC_OK) return NULL;
     node->attr.score_loss = *desc;
     return mrc__apply(ctx, node, stat, 0, NULL);
 }
 
 static mrc_status mrc__score_loss_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *z = node->in[0];
+    const mrc__score_loss_inputs *in = MRC__INPUTS(node, score_loss);
+    mrc_tensor *z = in->z;
     const mrc_score_loss_desc *desc = &node->attr.score_loss;
     mrc_score_loss_fwd_args a = {
         .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
-        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(in->labels),
+        .targets = mrc__in(in->targets), .denominator = mrc__in(in->denominator),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
     a.labels.ld = a.columns;
     return MRC__RUN(ctx, z->dtype, score_loss_fwd, &a);
 }
 
 static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *z = node->in[0];
+    const mrc__score_loss_inputs *in = MRC__INPUTS(node, score_loss);
+    mrc_tensor *z = in->z;
     const mrc_score_loss_desc *desc = &node->attr.score_loss;
     mrc_score_loss_bwd_args a = {
         .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
-        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
-        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(in->labels),
+        .targets = mrc__in(in->targets), .denominator = mrc__in(in->denominator),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
     a.labels.ld = a.columns;
     MRC__TRY(mrc_grad_target(ctx, z, &a.dz));
@@ -10986,9 +11174,10 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #define MRC__REMAKE_KEPT(name)  NULL
 #define MRC__REMAKE_AGAIN(name) mrc__##name##_forward
 #define MRC__REMAKE_SAVED(name) mrc__##name##_remake
+#define MRC__READ(op, input) 1 << MRC__INPUT(op, input)
 #define MRC_X(NAME, name, reads, remake) \
     { #name, mrc__##name##_forward, mrc__##name##_backward, reads, MRC__REMAKE_##remake(name) },
-    MRC__OPS(MRC_X)
+    MRC__OPS(MRC_X, MRC__READ)
 #undef MRC_X
 };
 #endif // core pass
@@ -11055,7 +11244,7 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__MIXED   1
 #define MRC__STAT    float
 #define MRC__GET(x)  ((double)mrc__from_f16(x))
-#define MRC__SET(d)  mrc__to_f16(mrc__odd(d))
+#define MRC__SET(d)  mrc__to_f16(mrc__round_to_odd(d))
 #define MRC__REAL    uint16_t
 #define MRC__T(name) mrc__naive_##name##_f16
 #include MRC_SELF
@@ -11063,7 +11252,7 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #undef MRC__SET
 
 #define MRC__GET(x)  ((double)mrc__from_bf16(x))
-#define MRC__SET(d)  mrc__to_bf16(mrc__odd(d))
+#define MRC__SET(d)  mrc__to_bf16(mrc__round_to_odd(d))
 #define MRC__REAL    uint16_t
 #define MRC__T(name) mrc__naive_##name##_bf16
 #include MRC_SELF
@@ -11655,8 +11844,8 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
-    // c is fetched twice: at first, as it may be far, and shortly before it is read, as a row of a
-    // power of two shares its set of L1 with the other rows and with what is read meanwhile.
+    // Prefetch c twice: once from memory, and once more just before it is used, because rows that
+    // lie a power of two apart evict each other from L1.
     size_t k = 0, part = kc > MRC__NEAR ? kc - MRC__NEAR : 0;
     for (int parts = 0; parts < 2; parts++, part = kc) {
         MRC__UNROLL
@@ -16436,7 +16625,7 @@ static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint6
         if (run > bytes - done) run = bytes - done;
         char *to = (char *)dst + done;
         if (all) memcpy(to, all + from, run);
-        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+        else s = mrc__download(ctx, to, (const char *)t->data + from, run);
     }
     if (all) ctx->host.free(ctx->host.user, all);
     return s;
@@ -16447,8 +16636,8 @@ static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, voi
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
-                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+                 : mrc__download(ctx, dst, (const char *)t->data + offset, bytes);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s", t->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
                      t->name);
@@ -16691,7 +16880,7 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind) {
 
 // After warmup; q is the part of the rest that is over.
 static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double q) {
-    const double pi = 3.14159265358979323846, w = (double)c->warmup_steps;
+    const double pi = 3.14159265358979323846, w = (double)c->num_warmup_steps;
     double scale = c->timescale > 0 ? c->timescale : w > 0 ? w : 10000;
     switch (c->kind) {
     case MRC_SCHEDULE_COSINE:
@@ -16709,16 +16898,17 @@ static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double 
     case MRC_SCHEDULE_LINEAR:
         break;
     }
-    double total = (double)c->total_steps, rest = total - w > 1 ? total - w : 1;
+    double total = (double)c->num_training_steps, rest = total - w > 1 ? total - w : 1;
     return total > t ? (total - t) / rest : 0;
 }
 
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
     if (!config) return 0;
     const mrc_schedule_config *c = config;
-    double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
+    double t = (double)step, w = (double)c->num_warmup_steps;
+    double total = (double)c->num_training_steps;
     if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
-    if (step < c->warmup_steps) return t / (w > 1 ? w : 1);
+    if (step < c->num_warmup_steps) return t / (w > 1 ? w : 1);
     return mrc__schedule_rest(c, t, (t - w) / (total - w > 1 ? total - w : 1));
 }
 #endif // core pass
@@ -16745,6 +16935,8 @@ typedef struct mrc__unicode {
     const uint16_t       *compatible_parts;
     size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs, n_kinds, n_apart;
     size_t                n_compatible, n_compatible_runs;
+    const uint16_t       *categories;               // impl.regex: runs, 32 length + atom
+    size_t                n_categories;
 } mrc__unicode;
 static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
@@ -16931,6 +17123,7 @@ typedef struct mrc__tok_char { uint32_t cp; int32_t begin, end; } mrc__tok_char;
 typedef struct mrc__tok_source mrc__tok_source;
 typedef struct mrc__tok_run mrc__tok_run;
 typedef struct mrc__tok_step mrc__tok_step;
+typedef struct mrc__tok_regex mrc__tok_regex;
 
 // A model.  read: the object "model" of tokenizer.json, with room for n_added more ids.  finish:
 // when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
@@ -16969,6 +17162,7 @@ struct mrc__tok_step {
     uint32_t         *text, *pattern;       // code points; owned
     size_t            n_text, n_pattern;
     mrc__tok_charsmap map;          // units: owned, and the texts are in the same block
+    mrc__tok_regex   *regex;        // owned
 };
 #define MRC__TOK_STEPS 32           // of each of the two programs
 typedef struct mrc__tok_program { mrc__tok_step step[MRC__TOK_STEPS]; size_t n; } mrc__tok_program;
@@ -16980,7 +17174,7 @@ enum {
     MRC__TOK_LSTRIP = 1, MRC__TOK_RSTRIP = 2,   // takes white space before it, behind it
     MRC__TOK_SINGLE_WORD = 4,                   // stands between what is no part of a word
     MRC__TOK_NORMALIZED = 8, MRC__TOK_ADDED = 16,
-    MRC__TOK_WHOLE = 32,                        // see impl.bpe
+    MRC__TOK_WHOLE = 32,                        // see impl.bpe, impl.unigram
     MRC__TOK_SPACED = 64, MRC__TOK_ONE_SPACE = 128      // with `trim`: see mrc__tok_mark_spaces
 };
 
@@ -17007,10 +17201,12 @@ struct mrc_tokenizer {
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
     uint8_t          *kinds;        // by code point: MRC__KIND_*
     uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
+    uint8_t          *atoms;        // by code point: what regular expressions ask for; likewise
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
     uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
     double           *scores;       // by id: Unigram
+    uint32_t         *seconds;      // Unigram: by the first two code points, their node in words
     double            unk_score;
     int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
     uint32_t         *byte_ranks;   // in its loop: merges of two bytes, by first << 8 | second
@@ -17036,6 +17232,7 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
         if (s->text) host->free(host->user, s->text);
         if (s->pattern) host->free(host->user, s->pattern);
         if (s->map.units) host->free(host->user, (void *)(uintptr_t)s->map.units);
+        if (s->regex) host->free(host->user, s->regex);
     }
     p->n = 0;
 }
@@ -17044,8 +17241,8 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
-                             tok->wholes_seen };
+                             tok->atoms, tok->token_at, tok->scores, tok->seconds, tok->byte_ranks,
+                             tok->wholes, tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -17482,7 +17679,7 @@ static mrc_status mrc__tok_optional(mrc__tok_source *src, mrc_json **out, const 
                                     const char *name) {
     *out = NULL;
     MRC__TRY(mrc__tok_path(src, dir, name));
-    if (mrc_file_exists(src->path.data) != 1) return MRC_OK;
+    if (mrc_path_kind(src->path.data) != MRC_PATH_FILE) return MRC_OK;
     return mrc_json_load(src->ctx, out, src->path.data);
 }
 
@@ -17662,6 +17859,7 @@ static mrc_status mrc__tok_read_kinds(mrc__tok_source *src, mrc_tokenizer *tok) 
     static const unsigned moved[][2] = { { 1, MRC__KIND_ACCENT }, { 2, MRC__KIND_DIGIT },
                                          { 4, MRC__KIND_WORD } };
     const mrc__unicode *u = &mrc__unicode_tables;
+    if (tok->kinds) return MRC_OK;
     uint8_t *k = tok->kinds = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
     if (!k) return mrc__tok_no_memory(src);
     for (size_t i = 0; i < u->n_gpt2; i++) {        // SPACE, LETTER and NUMBER have the same bits
@@ -18048,6 +18246,18 @@ static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsign
     return NULL;
 }
 
+// Whether keys may begin with s, or be the beginning of it: 64 code points share all bytes but one.
+static int mrc__charsmap_has(const mrc__tok_charsmap *map, const unsigned char *s, size_t bytes) {
+    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
+    for (size_t i = 0; i < bytes; i++) {
+        at ^= s[i];
+        if (at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return 0;
+        if (map->units[at] >> 8 & 1) return 1;
+        at ^= (size_t)(map->units[at] >> 10) << ((map->units[at] & 0x200) >> 6);
+    }
+    return 1;
+}
+
 // `old` code points become the text.
 static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
     size_t bytes = strlen(text), n = 0, first = r->n_changes;
@@ -18194,12 +18404,16 @@ static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mr
     block[bytes - 4] = 0;
     s->map = (mrc__tok_charsmap){ units, block + size, size / 4, bytes - 4 - size + 1 };
     uint8_t *k = tok->clusters;
+    int alive = 1;
     for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
         unsigned char key[4];
         if (cp == 0xD800) cp = 0xE000;
         if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
+        if (!alive && cp % 64) continue;
         size_t n = mrc_utf8_encode(cp, (char *)key);
-        if (mrc__charsmap_find(&s->map, key, n)) k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
+        alive = cp < 0x80 || mrc__charsmap_has(&s->map, key, n - 1);
+        if (!alive || !mrc__charsmap_find(&s->map, key, n)) continue;
+        k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
     }
     k['\r'] |= MRC__CLUSTER_LOOK;
     return MRC_OK;
@@ -18241,14 +18455,464 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 #endif // core pass
 
 //==============================================================================
+// >>impl.regex   the regular expressions of tokenizer.json
+//
+// Accepted is what such files use: | ( ) (?: ) (?i: ), classes with ranges, escapes and the
+// properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
+// their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
+// by name.  The leftmost match is found, and of those the one that a backtracking engine finds
+// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a match
+// costs at most as many steps for each character that it looks at as the program has instructions.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// \p{..} as the tables have it: the low four bits of a code point's atom.
+enum { MRC__CATEGORY_OTHER, MRC__CATEGORY_LU, MRC__CATEGORY_LL, MRC__CATEGORY_LT, MRC__CATEGORY_LM,
+       MRC__CATEGORY_LO, MRC__CATEGORY_M, MRC__CATEGORY_ND, MRC__CATEGORY_NL, MRC__CATEGORY_NO,
+       MRC__CATEGORY_P, MRC__CATEGORY_S,
+       MRC__ATOM_WORD = 16, MRC__ATOM_SPACE = 32, MRC__ATOMS = 64 };
+enum { MRC__REGEX_SET, MRC__REGEX_SPLIT, MRC__REGEX_JUMP, MRC__REGEX_AHEAD, MRC__REGEX_NOT_AHEAD,
+       MRC__REGEX_MATCH };
+enum { MRC__REGEX_OPS = 256, MRC__REGEX_SETS = 64, MRC__REGEX_RANGES = 256, MRC__REGEX_DEPTH = 16 };
+
+// SET: a character of this set, then the next instruction.  SPLIT: goes on at a, and with less
+// preference at b; JUMP: at a; both are relative.  AHEAD: the character here is of this set.
+typedef struct mrc__regex_op { uint8_t kind, set; int16_t a, b; } mrc__regex_op;
+typedef struct mrc__regex_range { uint32_t first, last, set; } mrc__regex_range;
+// A set is a bit; what is of it is told by atoms and ranges, and turned round if it is negated.
+struct mrc__tok_regex {
+    size_t           n, n_sets, n_ranges;
+    uint64_t         negated, ascii[128], atom[MRC__ATOMS];
+    uint32_t         literal[MRC__REGEX_SETS];      // sets of one character, to be found again
+    mrc__regex_op    op[MRC__REGEX_OPS];
+    mrc__regex_range range[MRC__REGEX_RANGES];
+};
+
+//
+// Matching
+//
+typedef struct mrc__regex_list {
+    uint64_t seen[MRC__REGEX_OPS / 64];
+    size_t   n;
+    struct { size_t begin; uint16_t op; } thread[MRC__REGEX_OPS];
+} mrc__regex_list;
+
+// The sets that a code point is of, a bit each.
+static inline uint64_t mrc__regex_sets(const mrc__tok_regex *x, const uint8_t *atoms, uint32_t cp) {
+    if (cp < 128) return x->ascii[cp];
+    uint64_t sets = x->atom[atoms[cp]];
+    for (size_t i = 0; i < x->n_ranges; i++) {
+        if (cp >= x->range[i].first && cp <= x->range[i].last)
+            sets |= (uint64_t)1 << x->range[i].set;
+    }
+    return sets ^ x->negated;
+}
+
+// Adds the thread of an instruction, or of those that it leads to before the next character.
+static void mrc__regex_follow(const mrc__tok_regex *x, mrc__regex_list *l, size_t op, size_t begin,
+                              uint64_t sets) {
+    uint16_t stack[MRC__REGEX_OPS + 1];
+    size_t depth = 0;
+    stack[depth++] = (uint16_t)op;
+    while (depth > 0) {
+        size_t at = stack[--depth];
+        const mrc__regex_op *o = &x->op[at];
+        if (l->seen[at / 64] >> at % 64 & 1) continue;
+        l->seen[at / 64] |= (uint64_t)1 << at % 64;
+        int ahead = (int)(sets >> o->set & 1);
+        if (o->kind == MRC__REGEX_SET || o->kind == MRC__REGEX_MATCH) {
+            l->thread[l->n].begin = begin;
+            l->thread[l->n++].op = (uint16_t)at;
+        } else if (o->kind == MRC__REGEX_SPLIT) {
+            stack[depth++] = (uint16_t)((int)at + o->b);
+            stack[depth++] = (uint16_t)((int)at + o->a);
+        } else if (o->kind == MRC__REGEX_JUMP) {
+            stack[depth++] = (uint16_t)((int)at + o->a);
+        } else if (ahead == (o->kind == MRC__REGEX_AHEAD)) {
+            stack[depth++] = (uint16_t)(at + 1);
+        }
+    }
+}
+
+static int mrc__match_regex(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                            size_t n, size_t at, size_t *begin, size_t *end) {
+    const mrc__tok_regex *x = s->regex;
+    const uint8_t *atoms = r->tok->atoms;
+    mrc__regex_list list[2], *now = &list[0], *next = &list[1];
+    uint64_t sets = at < n ? mrc__regex_sets(x, atoms, c[at].cp) : 0;
+    int found = 0;
+    memset(now->seen, 0, sizeof now->seen);
+    now->n = 0;
+    for (;; at++) {
+        uint64_t ahead = at + 1 < n ? mrc__regex_sets(x, atoms, c[at + 1].cp) : 0;
+        if (!found && at < n) mrc__regex_follow(x, now, 0, at, sets);
+        memset(next->seen, 0, sizeof next->seen);
+        next->n = 0;
+        for (size_t i = 0; i < now->n; i++) {
+            const mrc__regex_op *o = &x->op[now->thread[i].op];
+            if (o->kind == MRC__REGEX_MATCH) {
+                found = 1;                          // those behind it are not preferred
+                *begin = now->thread[i].begin;
+                *end = at;
+                break;
+            }
+            if (at < n && (sets >> o->set & 1))
+                mrc__regex_follow(x, next, now->thread[i].op + 1u, now->thread[i].begin, ahead);
+        }
+        if (at >= n || (found && !next->n)) return found;
+        mrc__regex_list *swap = now;
+        now = next;
+        next = swap;
+        sets = ahead;
+    }
+}
+
+//
+// Reading
+//
+typedef struct mrc__regex_reader {
+    mrc__tok_regex      *x;
+    const unsigned char *s, *end;
+    const char          *wrong;     // what is not supported; NULL: nothing so far
+    int                  fold;      // inside (?i: )
+    uint32_t             before;    // the literal just read inside (?i: )
+} mrc__regex_reader;
+typedef struct mrc__regex_set { uint64_t atoms; int negated; } mrc__regex_set;
+
+static int mrc__regex_wrong(mrc__regex_reader *p, const char *what) {
+    if (!p->wrong) p->wrong = what;
+    return 0;
+}
+static int mrc__regex_take(mrc__regex_reader *p, const char *text) {
+    size_t n = strlen(text);
+    if ((size_t)(p->end - p->s) < n || memcmp(p->s, text, n) != 0) return 0;
+    p->s += n;
+    return 1;
+}
+static int mrc__regex_op_add(mrc__regex_reader *p, unsigned kind, size_t set, size_t a, size_t b) {
+    mrc__tok_regex *x = p->x;
+    if (x->n == MRC__REGEX_OPS) return mrc__regex_wrong(p, "it is too long");
+    x->op[x->n++] = (mrc__regex_op){ (uint8_t)kind, (uint8_t)set, (int16_t)a, (int16_t)b };
+    return 1;
+}
+// The same before instruction `at`; jumps do not leave what is moved.
+static int mrc__regex_op_insert(mrc__regex_reader *p, size_t at, size_t a, size_t b, int lazy) {
+    mrc__tok_regex *x = p->x;
+    if (!mrc__regex_op_add(p, MRC__REGEX_SPLIT, 0, 0, 0)) return 0;
+    memmove(&x->op[at + 1], &x->op[at], (x->n - 1 - at) * sizeof *x->op);
+    x->op[at] = (mrc__regex_op){ MRC__REGEX_SPLIT, 0, (int16_t)(lazy ? b : a),
+                                 (int16_t)(lazy ? a : b) };
+    return 1;
+}
+
+static int mrc__regex_range_put(mrc__regex_reader *p, uint32_t first, uint32_t last) {
+    mrc__tok_regex *x = p->x;
+    if (x->n_ranges == MRC__REGEX_RANGES) return mrc__regex_wrong(p, "it has too many ranges");
+    x->range[x->n_ranges++] = (mrc__regex_range){ first, last, (uint32_t)x->n_sets };
+    return 1;
+}
+// Code points of the set that is being read, with the other case of letters inside (?i: ).
+static int mrc__regex_range_add(mrc__regex_reader *p, uint32_t first, uint32_t last) {
+    if (!mrc__regex_range_put(p, first, last)) return 0;
+    if (!p->fold) return 1;
+    if (last >= 128) return mrc__regex_wrong(p, "(?i: ) of other letters than a to z");
+    for (uint32_t cp = first; cp <= last; cp++) {
+        uint32_t lower = cp | 32;
+        if (lower < 'a' || lower > 'z') continue;
+        if (!mrc__regex_range_put(p, cp ^ 32, cp ^ 32)) return 0;
+        if (lower == 's' && !mrc__regex_range_put(p, 0x17F, 0x17F)) return 0;
+        if (lower == 'k' && !mrc__regex_range_put(p, 0x212A, 0x212A)) return 0;
+    }
+    return 1;
+}
+
+static uint64_t mrc__regex_atoms(unsigned flag, unsigned first, unsigned last) {
+    uint64_t atoms = 0;
+    for (unsigned i = 0; i < MRC__ATOMS; i++) {
+        if (flag ? i & flag : (i & 15) >= first && (i & 15) <= last) atoms |= (uint64_t)1 << i;
+    }
+    return atoms;
+}
+// Behind "\p" or "\P": "{L}" ..; 0: not one of these.
+static uint64_t mrc__regex_property(mrc__regex_reader *p) {
+    enum { LU = MRC__CATEGORY_LU, LL = MRC__CATEGORY_LL, LT = MRC__CATEGORY_LT,
+           LM = MRC__CATEGORY_LM, LO = MRC__CATEGORY_LO, M = MRC__CATEGORY_M,
+           ND = MRC__CATEGORY_ND, NL = MRC__CATEGORY_NL, NO = MRC__CATEGORY_NO };
+    static const struct { const char *name; uint8_t first, last; } known[] = {
+        { "{L}", LU, LO },  { "{Lu}", LU, LU }, { "{Ll}", LL, LL }, { "{Lt}", LT, LT },
+        { "{Lm}", LM, LM }, { "{Lo}", LO, LO }, { "{M}", M, M },    { "{N}", ND, NO },
+        { "{Nd}", ND, ND }, { "{Nl}", NL, NL }, { "{No}", NO, NO },
+        { "{P}", MRC__CATEGORY_P, MRC__CATEGORY_P }, { "{S}", MRC__CATEGORY_S, MRC__CATEGORY_S },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!mrc__regex_take(p, known[i].name)) continue;
+        if (p->fold && known[i].first <= LT && known[i].last <= LT) break;      // cases
+        return mrc__regex_atoms(0, known[i].first, known[i].last);
+    }
+    mrc__regex_wrong(p, "a property other than L, Lu, Ll, Lt, Lm, Lo, M, N, Nd, Nl, No, P, S");
+    return 0;
+}
+// Behind a backslash: a class, in *atoms, or else one code point, in *cp.
+static int mrc__regex_escape(mrc__regex_reader *p, uint64_t *atoms, uint32_t *cp) {
+    static const char from[] = "nrtf", to[] = "\n\r\t\f";
+    unsigned c = p->s < p->end ? *p->s++ : 'A';
+    const char *control = c ? strchr(from, (int)c) : NULL;
+    *atoms = 0;
+    if (control) *cp = (unsigned char)to[control - from];
+    else if (c == 's' || c == 'S') *atoms = mrc__regex_atoms(MRC__ATOM_SPACE, 0, 0);
+    else if (c == 'w' || c == 'W') *atoms = mrc__regex_atoms(MRC__ATOM_WORD, 0, 0);
+    else if (c == 'd' || c == 'D') *atoms = mrc__regex_atoms(0, MRC__CATEGORY_ND, MRC__CATEGORY_ND);
+    else if (c == 'p' || c == 'P') *atoms = mrc__regex_property(p);
+    else if (c > ' ' && c < 127 && !((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9'))
+        *cp = c;
+    else return mrc__regex_wrong(p, "an escape other than \\n \\r \\t \\f \\s \\w \\d \\p, signs");
+    if (c == 'S' || c == 'W' || c == 'D' || c == 'P') *atoms = ~*atoms;
+    return !p->wrong;
+}
+
+// Inside [ ]: one code point, or a class.
+static int mrc__regex_member(mrc__regex_reader *p, uint64_t *atoms, uint32_t *cp) {
+    *atoms = 0;
+    if (p->s == p->end) return mrc__regex_wrong(p, "a [ without its ]");
+    if (mrc__regex_take(p, "\\")) return mrc__regex_escape(p, atoms, cp);
+    p->s += mrc__tok_decode(p->s, p->end, cp);
+    return 1;
+}
+static int mrc__regex_class(mrc__regex_reader *p, mrc__regex_set *set, int depth) {
+    uint64_t atoms;
+    uint32_t first, last;
+    int any = 0;
+    for (; !mrc__regex_take(p, "]"); any = 1) {
+        if (mrc__regex_take(p, "&&") || mrc__regex_take(p, "[:") || mrc__regex_take(p, "[^"))
+            return mrc__regex_wrong(p, "&&, [: or [^ inside [ ]");
+        if (mrc__regex_take(p, "[")) {
+            if (depth == MRC__REGEX_DEPTH) return mrc__regex_wrong(p, "too many [ in each other");
+            if (!mrc__regex_class(p, set, depth + 1)) return 0;
+            continue;
+        }
+        if (!mrc__regex_member(p, &atoms, &first)) return 0;
+        set->atoms |= atoms;
+        if (atoms) continue;
+        last = first;
+        if (p->end - p->s > 1 && p->s[0] == '-' && p->s[1] != ']') {
+            p->s++;
+            if (p->s < p->end && *p->s == '[') return mrc__regex_wrong(p, "a range that ends in [");
+            if (!mrc__regex_member(p, &atoms, &last)) return 0;
+            if (atoms || last < first) return mrc__regex_wrong(p, "a range without an end");
+        }
+        if (!mrc__regex_range_add(p, first, last)) return 0;
+    }
+    return any || mrc__regex_wrong(p, "an empty [ ]");
+}
+
+// The set of one character, [ ], an escape or ".": its number in *out.
+static int mrc__regex_atom(mrc__regex_reader *p, size_t *out) {
+    mrc__tok_regex *x = p->x;
+    mrc__regex_set set = { 0, 0 };
+    uint32_t cp = UINT32_MAX, before = p->before;
+    if (x->n_sets == MRC__REGEX_SETS) return mrc__regex_wrong(p, "it has too many classes");
+    p->before = 0;
+    if (mrc__regex_take(p, "[")) {
+        set.negated = mrc__regex_take(p, "^");
+        if (!mrc__regex_class(p, &set, 0)) return 0;
+    } else if (mrc__regex_take(p, ".")) {
+        set.negated = 1;
+        if (!mrc__regex_range_put(p, '\n', '\n')) return 0;
+    } else if (mrc__regex_take(p, "\\")) {
+        if (!mrc__regex_escape(p, &set.atoms, &cp)) return 0;
+    } else if (strchr("*+?{)^$", *p->s)) {
+        return mrc__regex_wrong(p, "a sign that stands for something else here");
+    } else {
+        p->s += mrc__tok_decode(p->s, p->end, &cp);
+    }
+    if (cp != UINT32_MAX && !set.atoms) {
+        const uint32_t name = p->fold && cp < 128 ? cp | 1u << 31 : cp;
+        // One sign, as the sharp s, is the other case of such a pair.
+        if (p->fold && (before | 32) == 's' && ((cp | 32) == 's' || (cp | 32) == 't'))
+            return mrc__regex_wrong(p, "(?i: ) of ss or st");
+        if (p->fold && (before | 32) == 'f' && cp < 128 && strchr("fil", (int)(cp | 32)))
+            return mrc__regex_wrong(p, "(?i: ) of ff, fi or fl");
+        if (p->fold) p->before = cp;
+        for (size_t i = 0; i < x->n_sets; i++) {
+            if (x->literal[i] == name) return *out = i, 1;
+        }
+        if (!mrc__regex_range_add(p, cp, cp)) return 0;
+        x->literal[x->n_sets] = name;
+    } else {
+        x->literal[x->n_sets] = UINT32_MAX;
+    }
+    for (unsigned i = 0; i < MRC__ATOMS; i++) x->atom[i] |= (set.atoms >> i & 1) << x->n_sets;
+    x->negated |= (uint64_t)set.negated << x->n_sets;
+    *out = x->n_sets++;
+    return 1;
+}
+
+// {m} {m,} {m,n} {,n}: *most 0 for no bound.
+static int mrc__regex_counts(mrc__regex_reader *p, size_t *least, size_t *most) {
+    size_t count[2] = {0};
+    int digits[2] = {0}, which = 0;
+    for (; p->s < p->end && *p->s != '}'; p->s++) {
+        if (*p->s == ',' && !which) which = 1;
+        else if (*p->s >= '0' && *p->s <= '9' && digits[which]++ < 3)
+            count[which] = count[which] * 10 + (size_t)(*p->s - '0');
+        else break;
+    }
+    if (!mrc__regex_take(p, "}") || !(digits[0] || digits[1]))
+        return mrc__regex_wrong(p, "a { that is no repetition");
+    *least = count[0];
+    *most = !which ? count[0] : digits[1] ? count[1] : 0;
+    if ((!*most && !(which && !digits[1])) || (*most && *most < *least))
+        return mrc__regex_wrong(p, "a repetition of no times");
+    return 1;
+}
+// Repeats the instructions from `begin` on.
+static int mrc__regex_repeat(mrc__regex_reader *p, size_t begin, size_t least, size_t most,
+                             int lazy) {
+    mrc__tok_regex *x = p->x;
+    const size_t size = x->n - begin;
+    mrc__regex_op part[MRC__REGEX_OPS];
+    memcpy(part, &x->op[begin], size * sizeof *part);
+    x->n = begin;
+    for (size_t i = 0; i < (most ? most : least ? least : 1); i++) {
+        const size_t at = x->n;
+        if (size > MRC__REGEX_OPS - x->n) return mrc__regex_wrong(p, "it is too long");
+        memcpy(&x->op[at], part, size * sizeof *part);
+        x->n += size;
+        if (!most && i + 1 >= least) {              // the last one: as often as there are more
+            if (least) return mrc__regex_op_add(p, MRC__REGEX_SPLIT, 0,
+                                                lazy ? 1 : 0 - size, lazy ? 0 - size : 1);
+            return mrc__regex_op_insert(p, at, 1, size + 2, lazy)
+                && mrc__regex_op_add(p, MRC__REGEX_JUMP, 0, 0 - (size + 1), 0);
+        }
+        // Those that may be absent jump to the end, over all that follow.
+        const size_t left = most - i;
+        if (i >= least && !mrc__regex_op_insert(p, at, 1, left * (size + 1), lazy)) return 0;
+    }
+    return 1;
+}
+
+static int mrc__regex_choice(mrc__regex_reader *p, int depth);
+// A group or a character, and its repetition.
+static int mrc__regex_item(mrc__regex_reader *p, int depth) {
+    const size_t begin = p->x->n;
+    const int fold = p->fold;
+    size_t set, least = 1, most = 1;
+    int ahead = mrc__regex_take(p, "(?=") ? MRC__REGEX_AHEAD
+              : mrc__regex_take(p, "(?!") ? MRC__REGEX_NOT_AHEAD : 0;
+    if (ahead) {
+        if (!mrc__regex_atom(p, &set) || !mrc__regex_op_add(p, (unsigned)ahead, set, 0, 0))
+            return 0;
+        return mrc__regex_take(p, ")")
+            || mrc__regex_wrong(p, "looking ahead at more than one character");
+    }
+    if (mrc__regex_take(p, "(")) {
+        if (mrc__regex_take(p, "?i:")) p->fold = 1;
+        else if (!mrc__regex_take(p, "?:") && p->s < p->end && *p->s == '?')
+            return mrc__regex_wrong(p, "a (? other than (?: (?i: (?= (?!");
+        if (depth == MRC__REGEX_DEPTH) return mrc__regex_wrong(p, "too many groups in each other");
+        p->before = 0;
+        if (!mrc__regex_choice(p, depth + 1)) return 0;
+        if (!mrc__regex_take(p, ")")) return mrc__regex_wrong(p, "a ( without its )");
+        p->fold = fold;
+        p->before = 0;
+    } else if (!mrc__regex_atom(p, &set) || !mrc__regex_op_add(p, MRC__REGEX_SET, set, 0, 0)) {
+        return 0;
+    }
+    int counted = mrc__regex_take(p, "{");
+    if (counted && !mrc__regex_counts(p, &least, &most)) return 0;
+    if (!counted && mrc__regex_take(p, "?")) least = 0;
+    else if (!counted && mrc__regex_take(p, "*")) least = most = 0;
+    else if (!counted && mrc__regex_take(p, "+")) most = 0;
+    else if (!counted) return 1;
+    p->before = 0;
+    int lazy = !counted && mrc__regex_take(p, "?");
+    if (p->s < p->end && strchr("?*+{", *p->s))
+        return mrc__regex_wrong(p, "a repetition of a repetition (possessive ones too)");
+    return mrc__regex_repeat(p, begin, least, most, lazy);
+}
+static int mrc__regex_choice(mrc__regex_reader *p, int depth) {
+    mrc__tok_regex *x = p->x;
+    size_t jump[MRC__REGEX_OPS / 2], n = 0;
+    for (;;) {
+        const size_t begin = x->n;
+        while (p->s < p->end && *p->s != '|' && *p->s != ')') {
+            if (!mrc__regex_item(p, depth)) return 0;
+        }
+        p->before = 0;
+        if (!mrc__regex_take(p, "|")) break;
+        if (n == sizeof jump / sizeof *jump) return mrc__regex_wrong(p, "it is too long");
+        if (!mrc__regex_op_insert(p, begin, 1, x->n - begin + 2, 0)) return 0;
+        jump[n++] = x->n;
+        if (!mrc__regex_op_add(p, MRC__REGEX_JUMP, 0, 0, 0)) return 0;
+    }
+    while (n-- > 0) x->op[jump[n]].a = (int16_t)(x->n - jump[n]);
+    return 1;
+}
+
+// The atoms of all code points, made when the first regular expression asks for them.
+static mrc_status mrc__tok_read_atoms(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t cp = 0;
+    if (tok->atoms) return MRC_OK;
+    MRC__TRY(mrc__tok_read_kinds(src, tok));
+    uint8_t *a = tok->atoms = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!a) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < u->n_categories; i++) {
+        for (unsigned k = u->categories[i] >> 5; k > 0 && cp < MRC__UNI_POINTS; k--)
+            a[cp++] = u->categories[i] & 31;
+    }
+    for (cp = 0; cp < MRC__UNI_POINTS; cp++) {
+        if (tok->kinds[cp] & MRC__KIND_SPACE) a[cp] |= MRC__ATOM_SPACE;
+    }
+    return MRC_OK;
+}
+static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *text,
+                                  mrc__tok_step *s) {
+    MRC__TRY(mrc__tok_read_atoms(src, tok));
+    mrc__tok_regex *x = s->regex = mrc__host_zalloc(&tok->host, sizeof *x);
+    if (!x) return mrc__tok_no_memory(src);
+    mrc__regex_reader p = { .x = x, .s = (const unsigned char *)text->string };
+    p.end = p.s + text->bytes;
+    int good = mrc__regex_choice(&p, 0)
+            && (p.s == p.end || mrc__regex_wrong(&p, "a ) without its ("))
+            && mrc__regex_op_add(&p, MRC__REGEX_MATCH, 0, 0, 0);
+    for (int ahead = 0; good && ahead < 2; ahead++) {
+        mrc__regex_list list = { .n = 0 };
+        mrc__regex_follow(x, &list, 0, 0, ahead ? UINT64_MAX : 0);
+        for (size_t i = 0; good && i < list.n; i++) {
+            if (x->op[list.thread[i].op].kind == MRC__REGEX_MATCH)
+                good = mrc__regex_wrong(&p, "it matches the empty text");
+        }
+    }
+    if (!good)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "the regular expression \"%.200s\" "
+                             "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
+                             (size_t)(p.s - (const unsigned char *)text->string), text->bytes);
+    for (uint32_t cp = 0; cp < 128; cp++) {
+        x->ascii[cp] = x->atom[tok->atoms[cp]];
+        for (size_t i = 0; i < x->n_ranges; i++) {
+            if (cp >= x->range[i].first && cp <= x->range[i].last)
+                x->ascii[cp] |= (uint64_t)1 << x->range[i].set;
+        }
+        x->ascii[cp] ^= x->negated;
+    }
+    size_t n = 0;                                   // what is left of the ranges
+    for (size_t i = 0; i < x->n_ranges; i++) {
+        if (x->range[i].last >= 128) x->range[n++] = x->range[i];
+    }
+    x->n_ranges = n;
+    s->match = mrc__match_regex;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.pretokenize   the steps of pre-tokenizers: each changes r->parts, some also r->text
 //
 // A part is a range of r->text; what no part holds is no longer of the text.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
-// What a step looks for.  There is no engine for regular expressions: each pattern that readers'
-// files have is a function.
+// What a step looks for.
 //
 static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
                               const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
@@ -18288,30 +18952,10 @@ static int mrc__match_blanks(const mrc__tok_run *r, const mrc__tok_step *s, cons
 static inline int mrc__is_kind(const mrc__tok_run *r, const mrc__tok_char *c, unsigned kind) {
     return (r->tok->kinds[c->cp] & kind) != 0;
 }
-static inline int mrc__is_newline(uint32_t cp) { return cp == '\r' || cp == '\n'; }
 static size_t mrc__skip_kind(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
                              unsigned kind) {
     while (at < n && mrc__is_kind(r, c + at, kind)) at++;
     return at;
-}
-// "\s+"
-static int mrc__match_spaces(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    while (at < n && !mrc__is_kind(r, c + at, MRC__KIND_SPACE)) at++;
-    *begin = at;
-    *end = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
-    return at < n;
-}
-// "\s{2,}|[\n\r\t]"
-static int mrc__match_layout(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    while (mrc__match_spaces(r, s, c, n, at, begin, end)) {
-        at = *begin;
-        if (*end - at > 1 || mrc__is_newline(c[at].cp) || c[at].cp == '\t') return 1;
-        at = *end;
-    }
-    return 0;
 }
 // "\w+|[^\w\s]+"
 static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
@@ -18326,13 +18970,10 @@ static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const
     return *begin < n;
 }
 
-// How many code points of 's 't 're 've 'm 'll 'd are at c[at]; 0: none.  any: in either case.
-static size_t mrc__match_contraction(const mrc__tok_char *c, size_t n, size_t at, int any) {
+// How many code points of 's 't 're 've 'm 'll 'd are at c[at]; 0: none.
+static size_t mrc__match_contraction(const mrc__tok_char *c, size_t n, size_t at) {
     uint32_t a = at + 1 < n ? c[at + 1].cp : 0, b = at + 2 < n ? c[at + 2].cp : 0;
     if (c[at].cp != '\'') return 0;
-    if (any && a >= 'A' && a <= 'Z') a += 32;
-    if (any && b >= 'A' && b <= 'Z') b += 32;
-    if (any && a == 0x17F) a = 's';                 // the long s
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if ((a == 'r' || a == 'v') && b == 'e') return 3;
     return a == 'l' && b == 'l' ? 3 : 0;
@@ -18352,7 +18993,7 @@ static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const 
                            size_t n, size_t at, size_t *begin, size_t *end) {
     (void)s;
     if (at == n) return 0;
-    size_t more = mrc__match_contraction(c, n, at, 0), from = at + (c[at].cp == ' ');
+    size_t more = mrc__match_contraction(c, n, at), from = at + (c[at].cp == ' ');
     *begin = at;
     if (more) *end = at + more;
     else if (from == n || mrc__is_kind(r, c + from, MRC__KIND_SPACE))
@@ -18364,52 +19005,11 @@ static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const 
     else *end = mrc__skip_other(r, c, n, from);
     return 1;
 }
-// Llama 3's (cl100k) and, with one digit at a time, Qwen 2's:
-// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
-// |\s*[\r\n]+|\s+(?!\S)|\s+
-static int mrc__match_llama(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
-                            size_t *begin, size_t *end, size_t digits) {
-    if (at == n) return 0;
-    size_t more = mrc__match_contraction(c, n, at, 1), from = at + (c[at].cp == ' ');
-    int letter = mrc__is_kind(r, c + at, MRC__KIND_LETTER);
-    *begin = at;
-    if (more) {
-        *end = at + more;
-    } else if (letter || (!mrc__is_newline(c[at].cp) && !mrc__is_kind(r, c + at, MRC__KIND_NUMBER)
-                          && at + 1 < n && mrc__is_kind(r, c + at + 1, MRC__KIND_LETTER))) {
-        *end = mrc__skip_kind(r, c, n, at + 1, MRC__KIND_LETTER);
-    } else if (mrc__is_kind(r, c + at, MRC__KIND_NUMBER)) {
-        *end = mrc__skip_kind(r, c, n - at < digits ? n : at + digits, at, MRC__KIND_NUMBER);
-    } else if (from < n && mrc__skip_other(r, c, n, from) > from) {
-        for (*end = mrc__skip_other(r, c, n, from); *end < n && mrc__is_newline(c[*end].cp); )
-            ++*end;
-    } else {
-        size_t last = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
-        while (last > at && !mrc__is_newline(c[last - 1].cp)) last--;
-        *end = last > at ? last : mrc__match_gap(r, c, n, at);
-    }
-    return 1;
-}
-static int mrc__match_llama3(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                             size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    return mrc__match_llama(r, c, n, at, begin, end, 3);
-}
-static int mrc__match_qwen2(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                            size_t n, size_t at, size_t *begin, size_t *end) {
-    (void)s;
-    return mrc__match_llama(r, c, n, at, begin, end, 1);
-}
-
+// Those that have a function, which is faster.
 static const struct { const char *text; mrc__tok_matcher match; } mrc__tok_patterns[] = {
-    { " {2,}", mrc__match_blanks }, { "\\s+", mrc__match_spaces },
-    { "\\s{2,}|[\\n\\r\\t]", mrc__match_layout },
+    { " {2,}", mrc__match_blanks },
     { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
       mrc__match_gpt2 },
-    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_llama3 },
-    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_qwen2 },
 };
 
 // "pattern": {"String": ..} or {"Regex": ..}, or the text alone, as old files have it.
@@ -18428,9 +19028,7 @@ static mrc_status mrc__tok_read_pattern(mrc__tok_source *src, mrc_tokenizer *tok
         s->match = mrc__tok_patterns[i].match;
         return MRC_OK;
     }
-    if (regex)
-        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, regex, "the regular expression \"%.200s\" "
-                             "is not supported", regex->string);
+    if (regex) return mrc__regex_read(src, tok, regex, s);
     if (!text)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "no pattern (expected %s)",
                              "{\"String\": ..} or {\"Regex\": ..}");
@@ -18593,13 +19191,15 @@ static void mrc__pre_metaspace(mrc__tok_run *r, const mrc__tok_step *s) {
                   && (s->right == MRC__SCHEME_ALWAYS
                       || (s->right == MRC__SCHEME_FIRST && c->begin == 0));
         if (before) *to++ = (mrc__tok_char){ mark, c->begin, c->end };
-        for (size_t k = 0; k < n; k++) {
+        r->spare.n = begin + (size_t)before;
+        for (size_t k = 0; k < n; k++, r->spare.n++) {
             to[k] = c[k];
             if (c[k].cp == ' ') to[k].cp = mark;
+            if (!s->left || to[k].cp != mark || r->spare.n == begin) continue;
+            mrc__part_add(r, begin, r->spare.n);
+            begin = r->spare.n;
         }
-        r->spare.n = begin + (size_t)before + n;
-        if (s->left) mrc__split_part(r, s, r->spare.at, begin, r->spare.n, MRC__SPLIT_NEXT);
-        else mrc__part_add(r, begin, r->spare.n);
+        mrc__part_add(r, begin, r->spare.n);
     }
     mrc__tok_swap(r);
     mrc__parts_swap(r);
@@ -18613,7 +19213,6 @@ static mrc_status mrc__pre_metaspace_read(mrc__tok_source *src, mrc_tokenizer *t
     MRC__TRY(mrc__tok_string(src, j, "prepend_scheme", &scheme));
     MRC__TRY(mrc__tok_bool(src, j, "split", &split));
     MRC__TRY(mrc__tok_bool(src, j, "add_prefix_space", &prefix));
-    s->match = mrc__match_literal;
     s->left = split != 0;
     s->right = -1;
     for (int i = 0; i < 3; i++) {
@@ -19647,6 +20246,19 @@ static void mrc__unigram_unknown(mrc__tok_run *r, const mrc__tok_char *c, size_t
     }
 }
 
+// The node of two code points, from the first one's.  Those of ASCII, and behind the mark of a
+// word, are in a table: most pieces that a text's characters begin end here.
+#define MRC__UNIGRAM_FIRSTS 129u
+static inline uint32_t mrc__unigram_first(uint32_t cp) {
+    return cp < 128 ? cp : cp == 0x2581 ? 128 : MRC__UNIGRAM_FIRSTS;
+}
+static inline uint32_t mrc__unigram_second(const mrc_tokenizer *tok, uint32_t node, uint32_t first,
+                                           uint32_t cp) {
+    const uint32_t row = mrc__unigram_first(first);
+    return cp < 128 && row < MRC__UNIGRAM_FIRSTS ? tok->seconds[row * 128 + cp]
+                                                 : mrc__tok_child(&tok->words, node, cp);
+}
+
 // best[b]: the best path to the end of code point b - 1; begin -1: none yet.
 static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
@@ -19657,7 +20269,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            node = b == a ? mrc__tok_root(tok, c[b].cp)
+                 : b == a + 1 ? mrc__unigram_second(tok, node, c[a].cp, c[b].cp)
+                 : mrc__tok_child(t, node, c[b].cp);
             if (node == MRC__TOK_NONE) break;
             int32_t id = t->nodes[node].value;
             if (id < 0) continue;
@@ -19672,9 +20286,26 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
     }
 }
 
+// The token whose text is the whole part, where the best path is that token alone; -1: otherwise.
+// Most words of a text are such, and a path costs as many walks as the part has code points.
+static int32_t mrc__unigram_whole(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n) {
+    uint32_t node = mrc__tok_root(tok, c->cp);
+    if (n > 1 && node != MRC__TOK_NONE) node = mrc__unigram_second(tok, node, c[0].cp, c[1].cp);
+    for (size_t i = 2; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(&tok->words, node, c[i].cp);
+    }
+    int32_t id = mrc__tok_value(&tok->words, node);
+    return id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE) ? id : -1;
+}
+
 static void mrc__unigram_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
+    const int32_t whole = mrc__unigram_whole(tok, c, n);
     void *to = r->best;
+    if (whole >= 0) {
+        mrc__tok_piece_add(r, whole, c->begin, c[n - 1].end);
+        return;
+    }
     if (n >= INT32_MAX || !mrc__grow(r->host, &to, &r->best_capacity, n + 1, sizeof *r->best)) {
         r->failed = 1;
         return;
@@ -19744,15 +20375,45 @@ static mrc_status mrc__unigram_read(mrc__tok_source *src, mrc_tokenizer *tok,
     tok->unk = (int32_t)unk_id;
     return MRC_OK;
 }
+// Which tokens mrc__unigram_whole() may give: those that their own text becomes.  Only words are
+// asked, which begin with the mark: asking costs time at load.
+static mrc_status mrc__unigram_find_wholes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    for (size_t id = 0; id < tok->n_vocabulary && !r.failed; id++) {
+        const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
+        const unsigned char *end = s + strlen((const char *)s);
+        if (strncmp((const char *)s, "\xe2\x96\x81", 3) != 0) continue;      // no word
+        if (!mrc__tok_chars_room(&r, &r.text, (size_t)(end - s))) continue;
+        for (r.n = r.text.n = 0; s < end; r.text.n++) {
+            s += mrc__tok_decode(s, end, &r.text.at[r.text.n].cp);
+        }
+        mrc__unigram_part(&r, r.text.at, r.text.n);
+        if (!r.failed && r.n == 1 && r.pieces->id == (int32_t)id) tok->flags[id] |= MRC__TOK_WHOLE;
+    }
+    mrc__tok_run_free(&r);
+    return r.failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
 static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
-    (void)src;
+    const mrc__tok_trie *t = &tok->words;
+    const size_t n_seconds = MRC__UNIGRAM_FIRSTS * 128;
     double least = tok->scores[0];
+    tok->seconds = tok->host.alloc(tok->host.user, n_seconds * sizeof *tok->seconds);
+    if (!tok->seconds) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < n_seconds; i++) tok->seconds[i] = MRC__TOK_NONE;
+    for (size_t i = 1; i < t->n_nodes; i++) {       // a key is (parent << 21 | code point) + 1
+        const uint64_t edge = t->nodes[i].key - 1, parent = edge >> 21;
+        const uint64_t first = parent ? t->nodes[parent].key - 1 : UINT64_MAX;
+        const uint32_t row = first < MRC__UNI_POINTS ? mrc__unigram_first((uint32_t)first)
+                                                     : MRC__UNIGRAM_FIRSTS;
+        if (row < MRC__UNIGRAM_FIRSTS && (edge & 0x1FFFFF) < 128)
+            tok->seconds[row * 128 + (edge & 0x1FFFFF)] = (uint32_t)i;
+    }
     for (size_t i = 1; i < tok->n_vocabulary; i++) {
         if (tok->scores[i] < least) least = tok->scores[i];
     }
     tok->unk_score = least - 10.0;
     mrc__tok_read_fallback(tok);
-    return MRC_OK;
+    return mrc__unigram_find_wholes(src, tok);
 }
 static const mrc__tok_kind mrc__tok_unigram = { "Unigram", mrc__unigram_read, mrc__unigram_finish,
                                                 mrc__unigram_part };
@@ -19809,6 +20470,16 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     return id;
 }
 
+// Where the next code point stands that begins an added token of pass 1; n: nowhere.
+static size_t mrc__tok_normalized_skip(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n,
+                                       size_t at) {
+    const int byte = tok->added_byte[1];
+    if (byte < 0) return n;
+    if (byte < 0x80) while (at < n && c[at].cp != (uint32_t)byte) at++;
+    else while (at < n && !(tok->added_first[mrc__tok_first_byte(c[at].cp)] & 2)) at++;
+    return at;
+}
+
 // Code points of r->whole as a text of their own.
 static void mrc__tok_take_part(mrc__tok_run *r, size_t begin, size_t end) {
     if (begin == end || !mrc__tok_chars_room(r, &r->text, end - begin)) return;
@@ -19823,7 +20494,10 @@ static void mrc__tok_normalized(mrc__tok_run *r) {
     const uint8_t *k = tok->kinds;
     size_t at = 0, last = 0, length = 0, n = r->text.n;
     int32_t id = -1;
-    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) at++;
+    at = mrc__tok_normalized_skip(tok, r->text.at, n, 0);
+    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) {
+        at = mrc__tok_normalized_skip(tok, r->text.at, n, at + 1);
+    }
     if (at == n) {
         mrc__tok_text_end(r);
         return;
@@ -20860,7 +21534,7 @@ static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *
     for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
         path->bytes = 0;
         mrc_text_printf(path, "%s/%s", dir, names[i]);
-        if (!path->failed && mrc_file_exists(path->data) == 1) return MRC_OK;
+        if (!path->failed && mrc_path_kind(path->data) == MRC_PATH_FILE) return MRC_OK;
     }
     path->bytes = 0;
     DIR *d = wild ? opendir(dir) : NULL;
@@ -21015,12 +21689,13 @@ static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer
 static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
     MRC__TRY(mrc__tok_read_configs(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
-    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
+    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_json(src, tok);
     MRC__TRY(mrc__tok_guess_class(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
+    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE)
+        return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
-    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
+    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_text(src, tok, dir, 1);
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
@@ -21030,9 +21705,9 @@ static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok,
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
     mrc__tok_trie *const tries[] = { &tok->words, &tok->added[0], &tok->added[1], &tok->names,
                                      &tok->merges, &tok->pairs };
-    int kind = mrc_file_exists(path);
+    mrc_path kind = mrc_path_kind(path);
     char hint[MRC__HINT_BYTES];
-    if (kind == 0) {
+    if (kind == MRC_PATH_NONE) {
         return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
                          mrc__hub_hint(hint, path, strlen(path)));
     }
@@ -21041,7 +21716,7 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
             return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
     }
     MRC__TRY(mrc__tok_path(src, NULL, path));
-    if (kind == 2) MRC__TRY(mrc__tok_read_folder(src, tok, path));
+    if (kind == MRC_PATH_DIR) MRC__TRY(mrc__tok_read_folder(src, tok, path));
     else if (mrc__tok_ends_with(path, ".json")) MRC__TRY(mrc__tok_read_json(src, tok));
     else if (mrc__tok_ends_with(path, ".model"))
         MRC__TRY(mrc__tok_read_sentencepiece(src, tok, NULL));
@@ -21148,7 +21823,7 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
     // A folder without a model leaves an empty name, which is no file even where stat() fails.
-    if (s == MRC_OK && from.bytes && *from.data && mrc_file_exists(from.data) == 1) {
+    if (s == MRC_OK && from.bytes && *from.data && mrc_path_kind(from.data) == MRC_PATH_FILE) {
         const char *last = strrchr(from.data, '/');
         s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : last ? last + 1 : from.data);
     }
@@ -21161,7 +21836,7 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
     if (!ctx) return MRC_ERR_ARG;
     if (!source || !dir) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no path to save");
     const char *slash = strrchr(source, '/'), *base = slash ? slash + 1 : source;
-    int file = mrc_file_exists(source) == 1, json = mrc__tok_ends_with(source, ".json");
+    int file = mrc_path_kind(source) == MRC_PATH_FILE, json = mrc__tok_ends_with(source, ".json");
     int model = mrc__tok_ends_with(source, ".model"), config = 0;
     if (file) {
         MRC__TRY(mrc__tok_copy(ctx, source, dir, json ? "tokenizer.json" : model ? base
@@ -21170,7 +21845,7 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
     for (size_t i = 0; !file && mrc__tok_file_names[i]; i++) {
         const char *name = mrc__tok_file_names[i];
         MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, name));
-        if (mrc_file_exists(from) != 1) continue;
+        if (mrc_path_kind(from) != MRC_PATH_FILE) continue;
         MRC__TRY(mrc__tok_copy(ctx, from, dir, name));
         json |= strcmp(name, "tokenizer.json") == 0;
         config |= strcmp(name, "tokenizer_config.json") == 0;
@@ -22623,12 +23298,12 @@ static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
     if ((size_t)snprintf(path, sizeof path, "%s/dataset_dict.json", dir) >= sizeof path) {
         return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
     }
-    if (mrc_file_exists(path) == 1) {
+    if (mrc_path_kind(path) == MRC_PATH_FILE) {
         return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: holds several splits (expected the folder of "
                          "one, as %s/validation)", dir, dir);
     }
     snprintf(path, sizeof path, "%s/state.json", dir);
-    if (!mrc_file_exists(path)) {
+    if (!mrc_path_kind(path)) {
         return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a "
                          "file, or a folder that datasets.save_to_disk wrote)", dir);
     }
@@ -22646,7 +23321,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
     d->host = ctx->host;
     d->format = d->version = "";
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
-    mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
+    mrc_status status = mrc_path_kind(path) == MRC_PATH_DIR ? mrc__ds_folder(&l, path)
                                                    : mrc__ds_file(&l, path);
     if (status == MRC_OK) status = mrc__ds_notes(&l);
     if (status != MRC_OK) {
@@ -25443,7 +26118,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
     mrc_json *root;
     size_t bytes;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path,
-                          mrc_file_exists(path) == 2 ? "config.json" : NULL));
+                          mrc_path_kind(path) == MRC_PATH_DIR ? "config.json" : NULL));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__CONFIG_DEPTH);
     if (s == MRC_OK) {
@@ -25778,6 +26453,43 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+// The head of a cross-encoder: dropout where there is some before `dense`, act(dense), perhaps a
+// norm, dropout, answer.  answer NULL: the family has no such head.
+typedef struct mrc__score_form {
+    const char *dense, *norm, *answer;
+    mrc_act     act;
+    int         inside, drops;          // dense is named behind the encoder's prefix
+} mrc__score_form;
+static mrc__score_form mrc__score_form_of(const mrc_model_config *c) {
+    const mrc_score_kind kind = c->encoder.score_kind;
+    const mrc__score_form roberta = { "classifier.dense", NULL, "classifier.out_proj",
+                                      MRC_ACT_TANH, 0, 1 };
+    mrc__score_form f = { "pooler.dense", NULL, "classifier", MRC_ACT_TANH, 1, 0 };
+    if (kind != MRC_SCORE_FAMILY) f.answer = "linear";
+    if (kind == MRC_SCORE_LINEAR) f.dense = NULL;
+    if (kind != MRC_SCORE_FAMILY) return f;
+    switch (c->model_type) {
+    case MRC_MODEL_BERT: return f;
+    case MRC_MODEL_ALBERT: f.dense = "pooler"; return f;
+    case MRC_MODEL_DISTILBERT:
+        return (mrc__score_form){ "pre_classifier", NULL, "classifier", MRC_ACT_RELU, 0, 0 };
+    case MRC_MODEL_DEBERTA: case MRC_MODEL_DEBERTA_V2:      // pooler_dropout is 0 in all of them
+        return (mrc__score_form){ "pooler.dense", NULL, "classifier", MRC_ACT_GELU, 0, 0 };
+    case MRC_MODEL_MODERNBERT:
+        return (mrc__score_form){ "head.dense", "head.norm", "classifier",
+                                  c->classifier_activation, 0, 0 };
+    case MRC_MODEL_ELECTRA: case MRC_MODEL_BIG_BIRD:
+        f = roberta;
+        f.act = c->model_type == MRC_MODEL_ELECTRA ? MRC_ACT_GELU : c->hidden_act;
+        return f;
+    case MRC_MODEL_MOBILEBERT: case MRC_MODEL_SPLINTER: case MRC_MODEL_TYPE_COUNT:
+        return (mrc__score_form){0};
+    case MRC_MODEL_ROBERTA: case MRC_MODEL_XLM_ROBERTA: case MRC_MODEL_CAMEMBERT:
+    case MRC_MODEL_MPNET: break;
+    }
+    return roberta;
+}
+
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
 static void mrc__make_retrieval(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
@@ -25803,15 +26515,14 @@ static void mrc__make_retrieval(mrc__builder *b) {
                                      c->initializer_range, "linear.weight");
         return;
     }
-    if (e->score_kind == MRC_SCORE_POOLER || e->score_kind == MRC_SCORE_POOLER_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, pooler);
-    } else if (e->score_kind != MRC_SCORE_LINEAR) {
-        w->dense = mrc__make_linear(b, h, h, "classifier.dense");
+    const mrc__score_form f = mrc__score_form_of(c);
+    snprintf(pooler, sizeof pooler, "%s%s", f.inside ? mrc__prefix(c) : "", f.dense ? f.dense : "");
+    if (f.dense) {
+        w->dense = mrc__make_map_of(b, h, h, pooler, c->initializer_range, f.norm == NULL
+                                    || c->classifier_bias);
     }
-    w->answer = mrc__make_linear(b, e->num_labels, h, e->score_kind == MRC_SCORE_POOLER
-                                 ? "classifier" : e->score_kind == MRC_SCORE_LINEAR
-                                 || e->score_kind == MRC_SCORE_POOLER_LINEAR ? "linear"
-                                 : "classifier.out_proj");
+    if (f.norm) w->dense_norm = mrc__make_norm(b, h, f.norm);
+    w->answer = mrc__make_linear(b, e->num_labels, h, f.answer);
 }
 
 // Splinter's head: a map with GELU and norm of the question's row and one of all, for each end.
@@ -26024,7 +26735,8 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
 MRCDEF void mrc_model_free(mrc_model *m) {
     if (!m) return;
     mrc_encoder_weights *w = m->weights;
-    mrc_params_free(m->params);
+    mrc_params_free(m->params);         // names those of the second tower, and has none of them
+    mrc_model_free(m->question);
     if (w) mrc_params_free(w->zeros);
     if (w && w->init) m->host.free(m->host.user, w->init);
     if (w && w->layers) m->host.free(m->host.user, w->layers);
@@ -26638,14 +27350,15 @@ static mrc_tensor *mrc__score_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     double p = e->classifier_dropout >= 0 ? e->classifier_dropout : m->config.hidden_dropout_prob;
     if (!dropout) p = 0;
     if (!x || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
-    mrc_tensor *h = mrc_pool(ctx, x, MRC_POOLING_CLS, 0, batch);
+    const mrc__score_form f = mrc__score_form_of(&m->config);
+    mrc_tensor *h = mrc_pool(ctx, x, e->poolings >> MRC_POOLING_MEAN & 1 ? MRC_POOLING_MEAN
+                             : MRC_POOLING_CLS, 0, batch);
     mrc_drop(ctx, x);
-    if (e->score_kind == MRC_SCORE_DENSE_TANH || e->score_kind == MRC_SCORE_DENSE_GELU) {
-        h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
-    }
-    if (e->score_kind != MRC_SCORE_LINEAR) {
-        h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias,
-                       e->score_kind == MRC_SCORE_DENSE_GELU ? MRC_ACT_GELU : MRC_ACT_TANH);
+    if (f.drops) h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
+    if (f.dense) h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias, f.act);
+    if (f.norm) {
+        h = mrc_layer_norm(ctx, h, w->dense_norm.weight, w->dense_norm.bias,
+                           mrc__norm_eps(&m->config));
     }
     h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.out"), &rows);
     return mrc_linear(ctx, h, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
@@ -26767,12 +27480,18 @@ static mrc_tensor *mrc__relative_table(mrc_ctx *ctx, const mrc_model *m, const m
     return n;
 }
 
-// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings.
+// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings, with
+// zeros beyond a sequence's tokens: pads are no part of it.
 static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *x, mrc_tensor *y,
                                      const mrc_batch *batch, const mrc_forward_config *config) {
     const mrc_model_config *c = &m->config;
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, batch);
+    mrc_batch apart = *batch;
+    if (batch->cu_real) {
+        apart.cu_seqlens = batch->cu_real;
+        apart.n_sequences *= 2;
+    }
+    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, &apart);
     mrc_tensor *v = mrc_linear(ctx, u, w->conv.weight, w->conv.bias, MRC_ACT_NONE);
     mrc_drop(ctx, u);
     mrc_tensor *d = mrc_dropout(ctx, v, config->dropout ? c->hidden_dropout_prob : 0,
@@ -26856,14 +27575,14 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     MRC__ARG(ctx, !m || !out || !features);
     MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
-    // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
-    if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
+    // cu_seqlens, cu_real, index, real, begin, end, start and end positions; ids, types, positions
+    if (!mrc__mul(9 * n + 2 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "batch: %zu sequences of %zu rows", n, rows);
     }
     int32_t *block = ctx->host.alloc(ctx->host.user, bytes), *a = block, *array[6];
     if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "batch: no %zu bytes", bytes);
-    int32_t *cu = a;
-    a += n + 1;
+    int32_t *cu = a, *apart = cu + n + 1;
+    a = apart + 2 * n + 1;
     for (int k = 0; k < 6; k++, a += n) array[k] = a;
     int32_t *ids = a, *types = ids + rows, *positions = types + rows;
     cu[0] = 0;
@@ -26871,8 +27590,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = features[i];
         mrc__batch_rows(&m->config, f, ids + total, types + total, positions + total);
+        apart[2 * i] = cu[i];
+        apart[2 * i + 1] = cu[i] + f->real_len;
         total += (size_t)f->length;
-        cu[i + 1] = (int32_t)total;
+        cu[i + 1] = apart[2 * i + 2] = (int32_t)total;
         array[0][i] = (int32_t)(first_index + i);
         array[1][i] = f->real_len;
         array[2][i] = f->loss_begin;
@@ -26885,6 +27606,10 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
         .loss_begin = array[2], .loss_end = array[3], .start_positions = array[4],
         .end_positions = array[5], .input_ids = ids, .token_type_ids = types,
         .position_ids = positions });
+    if (s == MRC_OK && m->weights->conv.weight) {
+        out->cu_real = mrc__batch_array(ctx, 2 * n + 1, apart, 0, 0);
+        if (!out->cu_real) s = ctx->status;
+    }
     ctx->host.free(ctx->host.user, block);
     return s;
 }
@@ -27027,19 +27752,28 @@ static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const cha
     return s;
 }
 
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+// file (MRC__PATH_BYTES): the folder's weights; *there 0: it has none, and that is where they would
+// be.
+static mrc_status mrc__weights_path(mrc_ctx *ctx, const char *folder, char *file, int *there) {
     static const char *const names[] = {
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
+    *there = 0;
+    for (int i = 0; names[i] && !*there; i++) {
+        MRC__TRY(mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[i]));
+        *there = mrc_path_kind(file) == MRC_PATH_FILE;
+    }
+    return *there ? MRC_OK : mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[0]);
+}
+
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     char file[MRC__PATH_BYTES];
+    int there;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
-    if (mrc_file_exists(path) == 2) {
-        for (int i = 0; ; i++) {
-            MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, names[names[i] ? i : 0]));
-            if (!names[i] || mrc_file_exists(file) == 1) break;
-        }
+    if (mrc_path_kind(path) == MRC_PATH_DIR) {
+        MRC__TRY(mrc__weights_path(ctx, path, file, &there));
         path = file;                // where there is none, the error names the first
     }
     if (mrc__ends_with(path, ".index.json")) return mrc__index_open(ctx, out, path);
@@ -27221,12 +27955,11 @@ static int mrc__retrieval_key(const char *key) {
 
 // The keys of config.json of a head for retrieval.
 static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) {
-    static const char *const words[MRC_MODEL_TYPE_COUNT] = {
-        [MRC_MODEL_ROBERTA] = "Roberta", [MRC_MODEL_BERT] = "Bert",
-        [MRC_MODEL_XLM_ROBERTA] = "XLMRoberta", [MRC_MODEL_CAMEMBERT] = "Camembert",
-        [MRC_MODEL_ELECTRA] = "Electra", [MRC_MODEL_DISTILBERT] = "DistilBert" };
     const mrc_encoder_config *e = &c->encoder;
-    const char *word = words[c->model_type] ? words[c->model_type] : "";
+    char word[64];                      // of RobertaForQuestionAnswering "Roberta"
+    snprintf(word, sizeof word, "%s", mrc__family_of(c)->architecture);
+    char *tail = strstr(word, "For");
+    if (tail) *tail = 0;
     if (c->head == MRC_HEAD_TOKENS) {
         mrc_text_printf(t, ",\n  \"architectures\": [\"HF_ColBERT\"]");
     }
@@ -27241,7 +27974,7 @@ static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) 
                     e->num_labels > 1 ? ", \"1\": \"LABEL_1\"" : "",
                     e->num_labels > 1 ? ", \"LABEL_1\": 1" : "",
                     e->sigmoid ? "activation.Sigmoid" : "linear.Identity");
-    if (e->classifier_dropout >= 0) {
+    if (e->classifier_dropout >= 0 && c->model_type != MRC_MODEL_MODERNBERT) {  // has it as a key
         mrc_text_printf(t, ",\n  \"classifier_dropout\": ");
         mrc_text_number(t, e->classifier_dropout);
     }
@@ -27253,7 +27986,7 @@ static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, 
     if (m->config.head != MRC_HEAD_POOL && m->config.head != MRC_HEAD_TOKENS) return 0;
     for (int i = 0; m->config.encoder.projection_size && i < 3; i++) {
         if (mrc__path_in(ctx, folder, MRC__PATH_BYTES, dir, names[i]) != MRC_OK) return 0;
-        if (mrc_file_exists(folder) == 2) return 1;
+        if (mrc_path_kind(folder) == MRC_PATH_DIR) return 1;
     }
     return 0;
 }
@@ -27553,14 +28286,81 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     return s;
 }
 
+#define MRC__QUESTION "question_encoder."
+// Appends the parameters of q, renamed, to those of m, which then owns q.
+static mrc_status mrc__towers_join(mrc_ctx *ctx, mrc_model *m, mrc_model *q) {
+    mrc_params *p = q->params;
+    m->question = q;
+    if (q->config.hidden_size != m->config.hidden_size || q->dtype != m->dtype) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "two towers: the questions' vectors come from rows of "
+                         "%zu, the passages' from rows of %zu", q->config.hidden_size,
+                         m->config.hidden_size);
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        size_t bytes = strlen(MRC__QUESTION) + strlen(p->list[i]->name) + 1;
+        char *name = mrc__object_new(&p->host, &p->objects, 0, bytes);
+        if (!name || mrc__params_grow(m->params) != MRC_OK) {
+            return mrc__fail(ctx, MRC_ERR_MEM, "two towers: no host memory");
+        }
+        snprintf(name, bytes, "%s%s", MRC__QUESTION, p->list[i]->name);
+        p->list[i]->name = name;
+        m->params->list[m->params->n++] = p->list[i];
+    }
+    return MRC_OK;
+}
+
+// The folder of a tower (0 of passages, 1 of questions) below path; 0: it has no towers.
+static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
+    char file[MRC__PATH_BYTES];
+    const char *name = question ? "question_encoder" : "ctx_encoder";
+    if (strlen(path) + 40 > MRC__PATH_BYTES
+        || mrc__path_in(ctx, file, sizeof file, path, "config.json") != MRC_OK
+        || mrc_path_kind(file) == MRC_PATH_FILE) return 0;
+    return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, name) == MRC_OK
+        && mrc__path_in(ctx, file, sizeof file, out, "config.json") == MRC_OK
+        && mrc_path_kind(file) == MRC_PATH_FILE;
+}
+
+static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
+
+// Two towers: each as a model of its own, with one head, then as one.
+static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
+                                   const char *passages, const char *questions) {
+    char base[MRC__PATH_BYTES];
+    mrc_model_load_desc own = *desc;
+    mrc_model *q = NULL;
+    own.question_path = NULL;
+    own.path = passages;
+    if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
+    MRC__TRY(mrc__encoder_base(ctx, questions, base));
+    MRC__TRY(mrc_model_load(ctx, out, &own));
+    own.path = base;
+    own.dense_path = questions;
+    own.seed++;
+    mrc_status s = mrc_model_load(ctx, &q, &own);
+    if (s == MRC_OK) s = mrc__towers_join(ctx, *out, q);
+    if (s == MRC_OK) return s;
+    if (q && (*out)->question != q) mrc_model_free(q);
+    mrc_model_free(*out);
+    *out = NULL;
+    return s;
+}
+
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
     MRC__ARG(ctx, !out || !desc || !desc->path);
+    char passages[MRC__PATH_BYTES], questions[MRC__PATH_BYTES];
+    if (desc->question_path) {
+        return mrc__towers_load(ctx, out, desc, desc->path, desc->question_path);
+    }
+    if (mrc__tower(ctx, desc->path, 0, passages) && mrc__tower(ctx, desc->path, 1, questions)) {
+        return mrc__towers_load(ctx, out, desc, passages, questions);
+    }
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
     char *json = NULL;
-    if (mrc_file_exists(desc->path) != 2) {
+    if (mrc_path_kind(desc->path) != MRC_PATH_DIR) {
         return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
@@ -27588,6 +28388,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         return s;
     }
     m->config_json = json;
+    m->n_own = m->params->n;
     *out = m;
     return MRC_OK;
 }
@@ -27767,9 +28568,11 @@ static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char 
     return s;
 }
 
-static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+// skip: bytes of each name that are left out, those of a second tower.
+static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir,
+                                    size_t skip) {
     char path[MRC__PATH_BYTES];
-    size_t n = m->params->n, bytes;
+    size_t n = m->question ? m->n_own : m->params->n, bytes;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "model.safetensors"));
     mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -27777,26 +28580,37 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        int apart = m->config.head == MRC_HEAD_POOL && t->name[0] == 'd'
-                 && !strncmp(t->name, "dense.linear.", 13);     // in 2_Dense
-        if (!apart) mrc__param_describe(&list[kept++], t, t->name);
+        int apart = m->config.head == MRC_HEAD_POOL && t->name[skip] == 'd'
+                 && !strncmp(t->name + skip, "dense.linear.", 13);      // in 2_Dense
+        if (!apart) mrc__param_describe(&list[kept++], t, t->name + skip);
     }
     mrc_status s = mrc__params_write(ctx, path, list, kept);
     ctx->host.free(ctx->host.user, list);
     return s;
 }
 
+static mrc_status mrc__model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
+                                  const char *tokenizer_dir, size_t skip) {
+    MRC__TRY(mrc_dir_new(ctx, path));
+    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
+    MRC__TRY(mrc__save_weights(ctx, m, path, skip));
+    MRC__TRY(mrc__save_retrieval(ctx, m, path));
+    return mrc__save_config(ctx, m, path);
+}
+
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    MRC__ARG(ctx, !m || !path);
+    char folder[MRC__PATH_BYTES];
+    MRC__ARG(ctx, !m || !path || !ctx->be);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
+    if (!m->question) return mrc__model_save(ctx, m, path, tokenizer_dir, 0);
     MRC__TRY(mrc_dir_new(ctx, path));
-    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
-    MRC__TRY(mrc__save_weights(ctx, m, path));
-    MRC__TRY(mrc__save_retrieval(ctx, m, path));
-    return mrc__save_config(ctx, m, path);
+    MRC__TRY(mrc__path_in(ctx, folder, sizeof folder, path, "ctx_encoder"));
+    MRC__TRY(mrc__model_save(ctx, m, folder, tokenizer_dir, 0));
+    MRC__TRY(mrc__path_in(ctx, folder, sizeof folder, path, "question_encoder"));
+    return mrc__model_save(ctx, m->question, folder, tokenizer_dir, strlen(MRC__QUESTION));
 }
 #endif // core pass
 
@@ -27824,10 +28638,11 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
         name = below;
     }
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
-    if (!sums->inner && mrc_file_exists(path) == 2) {       // a module of a head for retrieval
+    if (mrc_path_kind(path) == MRC_PATH_DIR) {   // a tower, a module of a retrieval head
+        const char *outer = sums->inner;
         sums->inner = name;
         mrc_status s = mrc_dir_list(ctx, path, mrc__sums_add, sums);
-        sums->inner = NULL;
+        sums->inner = outer;
         return s;
     }
     MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
@@ -27891,7 +28706,7 @@ static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
 
 // A checkpoint that was moved aside for its successor, which never came, goes back.
 static mrc_status mrc__checkpoint_restore(mrc_ctx *ctx, const char *old, const char *final) {
-    if (mrc_file_exists(final) || !mrc_file_exists(old)) return MRC_OK;
+    if (mrc_path_kind(final) || !mrc_path_kind(old)) return MRC_OK;
     return mrc__rename(ctx, old, final);
 }
 
@@ -27917,7 +28732,7 @@ static mrc_status mrc__checkpoint_build(mrc_ctx *ctx, const char *output_dir, ui
     if (s == MRC_OK) *sent = 1, s = mrc_optimizer_save(ctx, o, moments);
     if (s == MRC_OK) s = mrc__state_write(ctx, temporary, state);
     if (s == MRC_OK) s = mrc_dir_sync(ctx, temporary);
-    if (s == MRC_OK && mrc_file_exists(final)) s = mrc__rename(ctx, final, old);
+    if (s == MRC_OK && mrc_path_kind(final)) s = mrc__rename(ctx, final, old);
     if (s == MRC_OK) s = mrc__rename(ctx, temporary, final);
     if (s == MRC_OK) s = mrc_dir_sync(ctx, output_dir);
     if (s != MRC_OK) mrc__checkpoint_restore(ctx, old, final);
@@ -27929,7 +28744,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
     int sent = 0;
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    MRC__ARG(ctx, !output_dir || !m || !o || !state || !ctx->be);
     if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
     mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
     return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
@@ -28025,7 +28840,7 @@ static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
         snprintf(step_name, sizeof step_name, "%.*s", old ? (int)bytes - 9 : 0, name + 1);
         MRC__TRY(mrc__path_in(ctx, path, sizeof path, steps->dir, name));
         MRC__TRY(mrc__path_in(ctx, final, sizeof final, steps->dir, step_name));
-        if (!old || mrc_file_exists(final)) return mrc_dir_remove(ctx, path);
+        if (!old || mrc_path_kind(final)) return mrc_dir_remove(ctx, path);
         MRC__TRY(mrc__checkpoint_restore(ctx, path, final));
         name = step_name;
     }
@@ -28049,7 +28864,7 @@ static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
 
 static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *dir) {
     *steps = (mrc__steps){ .dir = dir };
-    if (!mrc_file_exists(dir)) return MRC_OK;
+    if (!mrc_path_kind(dir)) return MRC_OK;
     return mrc_dir_list(ctx, dir, mrc__steps_add, steps);
 }
 
@@ -28145,12 +28960,12 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
         size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
         for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
             n = bytes - at < piece ? bytes - at : piece;
-            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            s = mrc__download(ctx, host, (const char *)t->data + at, n);
             *crc = mrc_crc32c(*crc, host, n);
         }
     }
     ctx->host.free(ctx->host.user, host);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+    return s;
 }
 
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
@@ -28503,7 +29318,7 @@ static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
         char *own = (char *)s->p->data + s->lo * size;
         void *average = o->ema->list[i]->data;
         if (n == 0) continue;
-        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        mrc_status status = mrc__download(ctx, host, own, n * size);
         if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
         if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
         if (status != MRC_OK) {
@@ -28574,8 +29389,7 @@ static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, vo
         f->o->shards.kind = f->kind;
     }
     const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
-    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
-    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    MRC__TRY(mrc__download(ctx, dst, from + offset, bytes));
     if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
 }
@@ -29504,14 +30318,14 @@ static mrc_status mrc__reader_size(mrc_ctx *ctx, const char *path, const mrc_jso
 static int mrc__reader_args(char *file, size_t capacity, const char *path) {
     size_t n = strlen(path), end, begin;
     if ((size_t)snprintf(file, capacity, "%s/train_args.json", path) >= capacity) return 0;
-    if (mrc_file_exists(file) == 1) return 1;
+    if (mrc_path_kind(file) == MRC_PATH_FILE) return 1;
     for (end = n; end > 0 && path[end - 1] == '/'; ) end--;
     for (begin = end; begin > 0 && path[begin - 1] != '/'; ) begin--;
     int part = (end - begin == 4 && !memcmp(path + begin, "best", 4))
             || (end - begin > 11 && !memcmp(path + begin, "checkpoint-", 11));
     if (!part || n + sizeof "../train_args.json" > capacity) return 0;
     snprintf(file, capacity, "%.*strain_args.json", (int)begin, path);
-    return mrc_file_exists(file) == 1;
+    return mrc_path_kind(file) == MRC_PATH_FILE;
 }
 
 MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
@@ -34035,7 +34849,7 @@ static mrc_status mrc__dir_json(mrc_ctx *ctx, const char *dir, const char *name,
     char file[MRC__PATH_BYTES];
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, dir, name));
-    if (mrc_file_exists(file) != 1) return MRC_OK;
+    if (mrc_path_kind(file) != MRC_PATH_FILE) return MRC_OK;
     return mrc_json_load(ctx, out, file);
 }
 
@@ -34143,7 +34957,7 @@ static mrc_status mrc__dir_module_config(const mrc__encoder_dir *d, const mrc_js
     MRC__TRY(mrc__path_in(d->ctx, folder, MRC__PATH_BYTES, d->path, name));
     char file[MRC__PATH_BYTES];
     MRC__TRY(mrc__path_in(d->ctx, file, sizeof file, folder, "config.json"));
-    if (mrc_file_exists(file) != 1) {
+    if (mrc_path_kind(file) != MRC_PATH_FILE) {
         return mrc__fail(d->ctx, MRC_ERR_ARG, "%s: no such file, and modules.json names it "
                          "(--pooling goes without)", file);
     }
@@ -34429,10 +35243,37 @@ static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
                      "Identity)", d->path, word);
 }
 
+// Whether the logits' map is called linear, as in modules that people wrote themselves, and whether
+// the encoder's pooler stands before it.
+static mrc_status mrc__dir_score_kind(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_st_entry *e;
+    mrc_safetensors *st;
+    char file[MRC__PATH_BYTES];
+    int linear = 0, own = 0, pooler = 0, there = 0;
+    MRC__TRY(mrc__weights_path(d->ctx, d->path, file, &there));
+    if (!there) return MRC_OK;                      // a config.json alone
+    MRC__TRY(mrc_weights_open(d->ctx, &st, file));
+    for (size_t i = 0; (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+        linear |= !strcmp(e->name, "linear.weight");
+        own |= !strncmp(e->name, "classifier.", 11);
+        pooler |= mrc__ends_with(e->name, "pooler.dense.weight");
+    }
+    mrc_safetensors_close(st);
+    if (linear && !own) c->score_kind = pooler ? MRC_SCORE_POOLER_LINEAR : MRC_SCORE_LINEAR;
+    return MRC_OK;
+}
+
 static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
+    static const char *const drops[] = { "classifier_dropout", "seq_classif_dropout",
+                                         "cls_dropout", "classifier_dropout_prob" };
     mrc_encoder_config *c = &d->out->encoder;
     const mrc_json *labels = d->config ? mrc_json_get(d->config, "id2label") : NULL;
-    const mrc_json *drop = d->config ? mrc_json_get(d->config, "classifier_dropout") : NULL;
+    const char *pooling = mrc__json_text(d->config, "classifier_pooling");
+    const mrc_json *drop = NULL;
+    for (int i = 0; d->config && i < 4 && (!drop || drop->type != MRC_JSON_NUMBER); i++) {
+        drop = mrc_json_get(d->config, drops[i]);
+    }
     int pretrained = mrc__ends_with(mrc__dir_architecture(d), "ForSequenceClassification");
     size_t n = labels && labels->type == MRC_JSON_OBJECT && labels->n ? labels->n : 0;
     c->num_labels = mrc__json_count(d->config, "num_labels", n ? n : pretrained ? 2 : 1);
@@ -34442,29 +35283,35 @@ static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
     }
     c->classifier_dropout = drop && drop->type == MRC_JSON_NUMBER && drop->number >= 0
                           && drop->number < 1 ? drop->number : -1;
-    c->score_kind = d->out->model_type == MRC_MODEL_BERT ? MRC_SCORE_POOLER
-                  : d->out->model_type == MRC_MODEL_ELECTRA ? MRC_SCORE_DENSE_GELU
-                  : MRC_SCORE_DENSE_TANH;
+    if (pooling && !strcmp(pooling, "mean")) c->poolings = 1u << MRC_POOLING_MEAN;
+    MRC__TRY(mrc__dir_score_kind(d));
+    if (!mrc__score_form_of(d->out).answer) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: a cross-encoder of model_type %s "
+                         "(expected another family, or a map linear.weight on its first row)",
+                         d->path, mrc_model_type_name(d->out->model_type));
+    }
     c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     return mrc__dir_activation(d);
 }
 
-// The folder that has config.json: old directories keep it in 0_Transformer.
+// The folder that has config.json: old directories keep it in 0_Transformer, two towers have two.
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
     char file[MRC__PATH_BYTES];
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "config.json"));
-    if (mrc_file_exists(file) != 1) {
+    if (mrc_path_kind(file) != MRC_PATH_FILE) {
         MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "0_Transformer/config.json"));
-        if (mrc_file_exists(file) == 1) {
+        if (mrc_path_kind(file) == MRC_PATH_FILE) {
             return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer");
         }
+        if (mrc__tower(ctx, path, 0, out)) return MRC_OK;
     }
     return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, NULL);
 }
 
 static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                       mrc_head_type head, const char *pooling) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], tower[MRC__PATH_BYTES];
+    if (mrc__tower(ctx, path, 0, tower)) path = tower;
     mrc__encoder_dir d = { .ctx = ctx, .path = path, .out = out };
     MRC__TRY(mrc__encoder_base(ctx, path, base));
     MRC__TRY(mrc_model_config_load(ctx, out, base));
@@ -34478,6 +35325,11 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
     out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
+    if (s == MRC_OK && pooling && out->head != MRC_HEAD_POOL) {
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one "
+                      "vector (found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
+                      ? "a vector a token" : "a cross-encoder");
+    }
     if (s == MRC_OK) {
         s = out->head == MRC_HEAD_TOKENS ? mrc__dir_tokens(&d)
           : out->head == MRC_HEAD_SCORE ? mrc__dir_score(&d) : mrc__dir_pool(&d, pooling);
@@ -34500,7 +35352,7 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 struct mrc_encoder {
     mrc_ctx             *ctx;
     mrc_model_config     config;
-    mrc_model           *model, *own_model, *query_model, *own_query;
+    mrc_model           *model, *own_model, *query_model;
     const mrc_tokenizer *tok;
     mrc_tokenizer       *own_tok;
     size_t               batch_rows, prompt_rows[2];
@@ -34879,10 +35731,10 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     uint32_t crc = 0, rules;
     uint64_t bytes;
     MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "model.safetensors"));
-    if (mrc_file_exists(file) != 1) {
+    if (mrc_path_kind(file) != MRC_PATH_FILE) {
         MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "pytorch_model.bin"));
     }
-    if (mrc_file_exists(file) == 1) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
+    if (mrc_path_kind(file) == MRC_PATH_FILE) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
     int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
@@ -34896,9 +35748,30 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     return MRC_OK;
 }
 
+// The first weight that a directory lacks; user: 128 bytes.
+static void mrc__encoder_note(void *user, mrc_load_note note, const char *name) {
+    char *missing = user;
+    if (note == MRC_LOAD_MISSING && !*missing) snprintf(missing, 128, "%s", name);
+}
+
+// Two towers' vectors are compared, so both make them alike.
+static mrc_status mrc__encoder_towers(mrc_encoder *e, const char *path, const char *questions,
+                                      const char *pooling) {
+    const mrc_encoder_config *c = &e->config.encoder, *q;
+    mrc_model_config own;
+    MRC__TRY(mrc__encoder_config(e->ctx, &own, questions, e->config.head, pooling));
+    q = &own.encoder;
+    if (own.hidden_size == e->config.hidden_size && q->poolings == c->poolings
+        && q->pooler == c->pooler && q->projection_size == c->projection_size
+        && q->projection_act == c->projection_act && q->normalize == c->normalize) return MRC_OK;
+    return mrc__fail(e->ctx, MRC_ERR_ARG, "%s: makes its vectors otherwise than %s (two towers "
+                     "have one width, pooling, projection and norm)", questions, path);
+}
+
 static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                     const mrc_encoder_desc *desc) {
-    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES], passages[MRC__PATH_BYTES];
+    char missing[128] = "";
     mrc_ctx *ctx = e->ctx;
     mrc_encoder_config *c = &e->config.encoder;
     MRC__TRY(mrc__encoder_base(ctx, path, base));
@@ -34920,23 +35793,25 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     }
     mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
                                  .int8_keep = desc->int8_keep, .for_prediction = 1,
-                                 .dense_path = path };
+                                 .dense_path = path, .note = mrc__encoder_note,
+                                 .user = missing };
     e->model = desc->model;
-    e->query_model = desc->query_model;
     if (!e->model) {
+        const char *questions = desc->query_path;
+        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
+            load.dense_path = passages;
+            questions = query;
+        }
+        load.question_path = questions;
+        if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
         e->model = e->own_model;
+        if (*missing) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s (expected it: without, vectors "
+                             "and scores mean nothing)", path, missing);
+        }
     }
-    if (desc->query_path && !e->query_model) {
-        mrc_model_config own;
-        MRC__TRY(mrc__encoder_base(ctx, desc->query_path, query));
-        MRC__TRY(mrc__encoder_config(ctx, &own, desc->query_path, e->config.head, desc->pooling));
-        load.path = query;
-        load.config = &own;
-        load.dense_path = desc->query_path;
-        MRC__TRY(mrc_model_load(ctx, &e->own_query, &load));
-        e->query_model = e->own_query;
-    }
+    e->query_model = e->model->question;
     if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the tokenizer has %zu tokens, the model %zu", path,
                          mrc_tokenizer_size(e->tok), e->config.vocab_size);
@@ -34969,7 +35844,6 @@ MRCDEF void mrc_encoder_free(mrc_encoder *e) {
     mrc_ctx *ctx = e->ctx;
     mrc_tokenizer_free(e->own_tok);
     mrc_model_free(e->own_model);
-    mrc_model_free(e->own_query);
     if (e->skip) ctx->host.free(ctx->host.user, e->skip);
     ctx->host.free(ctx->host.user, e);
 }
@@ -36105,7 +36979,7 @@ static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
     for (int side = 0; side < 2; side++) {
         const void *g = mrc_grad(c->ctx, t[side]);
         size_t bytes = k[side].rows * k[side].width * sizeof(float);
-        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+        if (g) MRC__TRY(mrc__download(c->ctx, k[side].gradients, g, bytes));
     }
     mrc_ctx_reset(c->ctx);
     return MRC_OK;
@@ -36220,10 +37094,28 @@ static mrc_status mrc__cross_step(mrc__contrast *c) {
     return s;
 }
 
+// The teacher's scores of all lists.
+static mrc_status mrc__contrast_teach(mrc__contrast *c) {
+    const mrc_allocator *host = &c->ctx->host;
+    const mrc_passage **texts = host->alloc(host->user, 2 * (c->n_lists + 1) * sizeof *texts);
+    if (!texts) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            texts[k] = &c->queries[i];
+            texts[c->n_lists + k] = &c->passages[c->list[k]];
+        }
+    }
+    mrc_status s = mrc_encoder_score_pairs(c->desc->teacher, texts, texts + c->n_lists, c->n_lists,
+                                           c->teacher);
+    host->free(host->user, texts);
+    return s;
+}
+
 static mrc_status mrc__contrast_run(mrc__contrast *c) {
     const mrc_contrastive_desc *d = c->desc;
     MRC__TRY(mrc__contrast_collect(c));
     int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    if (teacher && d->teacher) MRC__TRY(mrc__contrast_teach(c));
     for (size_t k = 0; teacher && k < c->n_lists; k++) {
         if (!isnan(c->teacher[k])) continue;
         return mrc__fail(c->ctx, MRC_ERR_ARG, "step: a question has no teacher's scores of all its "
@@ -36251,6 +37143,7 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
         return "a cross-encoder has no in-batch loss (expected bce, listwise, margin_mse or kl)";
     }
     if (!score && d->loss == MRC_CONTRASTIVE_BCE) return "bce is of cross-encoders";
+    if (d->teacher && d->teacher->ctx != e->ctx) return "the teacher has another context";
     if (e->config.head == MRC_HEAD_TOKENS && d->loss == MRC_CONTRASTIVE_SYMMETRIC) {
         return "the symmetric loss is of bi-encoders";
     }
@@ -37865,6 +38758,218 @@ static const mrc__uni_range mrc__uni_gpt2[] = {
     {0x2B820,0x2CEA1,4}, {0x2CEB0,0x2EBE0,4}, {0x2EBF0,0x2EE5D,4}, {0x2F800,0x2FA1D,4},
     {0x30000,0x3134A,4}, {0x31350,0x323AF,4},
 };
+static const uint16_t mrc__uni_categories[] = {
+    1056, 106, 43, 202, 43, 138, 343, 74, 107, 74, 849, 106, 43, 58, 43, 850, 42, 43, 42, 43, 1088,
+    42, 171, 42, 75, 53, 42, 43, 32, 139, 89, 43, 50, 74, 43, 57, 53, 42, 121, 42, 753, 43, 241,
+    786, 43, 274, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 81, 50, 49, 50, 49, 114, 81, 50, 49, 50, 81, 50, 113, 82, 145, 50, 81, 50, 113, 114,
+    81, 50, 81, 50, 49, 50, 49, 50, 81, 50, 49, 82, 49, 50, 81, 50, 113, 50, 49, 50, 81, 82, 53,
+    49, 114, 149, 49, 51, 50, 49, 51, 50, 49, 51, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 49,
+    51, 50, 49, 50, 113, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 242, 81, 50, 81, 82, 49, 50,
+    145, 50, 49, 50, 49, 50, 49, 50, 49, 2226, 53, 882, 596, 139, 404, 459, 180, 235, 52, 43, 52,
+    555, 3606, 49, 50, 49, 50, 52, 43, 49, 50, 64, 52, 114, 42, 49, 128, 75, 49, 42, 113, 32, 49,
+    32, 81, 50, 561, 32, 305, 1138, 49, 82, 113, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 178, 49, 50, 43, 49, 50, 81, 82, 1649, 1554,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 43, 246, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 81, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 82, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 32, 1233, 64, 52, 202, 1330, 74, 64, 107, 32, 1462, 42, 54,
+    42, 86, 42, 86, 42, 54, 256, 885, 128, 149, 74, 544, 107, 74, 43, 74, 75, 374, 42, 32, 106,
+    1045, 52, 341, 694, 343, 138, 85, 54, 3189, 42, 53, 246, 32, 43, 214, 84, 86, 43, 150, 85, 343,
+    117, 75, 53, 458, 64, 53, 54, 981, 886, 64, 2869, 374, 53, 448, 343, 1077, 310, 84, 43, 106,
+    52, 64, 54, 75, 725, 150, 52, 310, 52, 118, 52, 182, 64, 490, 32, 821, 118, 64, 42, 32, 373,
+    160, 789, 43, 213, 256, 310, 1333, 52, 790, 32, 1078, 1749, 118, 53, 598, 53, 246, 341, 86, 74,
+    343, 42, 52, 501, 118, 32, 277, 64, 85, 64, 725, 32, 245, 32, 53, 96, 149, 64, 54, 53, 246, 64,
+    86, 64, 118, 53, 256, 54, 128, 85, 32, 117, 86, 64, 343, 85, 75, 201, 75, 53, 42, 54, 64, 118,
+    32, 213, 128, 85, 64, 725, 32, 245, 32, 85, 32, 85, 32, 85, 64, 54, 32, 182, 128, 86, 64, 118,
+    96, 54, 224, 149, 32, 53, 224, 343, 86, 117, 54, 42, 320, 118, 32, 309, 32, 117, 32, 725, 32,
+    245, 32, 85, 32, 181, 64, 54, 53, 278, 32, 118, 32, 118, 64, 53, 480, 85, 86, 64, 343, 42, 43,
+    224, 53, 214, 32, 118, 32, 277, 64, 85, 64, 725, 32, 245, 32, 85, 32, 181, 64, 54, 53, 246, 64,
+    86, 64, 118, 224, 118, 128, 85, 32, 117, 86, 64, 343, 43, 53, 201, 320, 54, 53, 32, 213, 96,
+    117, 32, 149, 96, 85, 32, 53, 32, 85, 96, 85, 96, 117, 96, 405, 128, 182, 96, 118, 32, 150, 64,
+    53, 192, 54, 448, 343, 105, 267, 160, 182, 277, 32, 117, 32, 757, 32, 533, 64, 54, 53, 246, 32,
+    118, 32, 150, 224, 86, 32, 117, 64, 53, 64, 85, 86, 64, 343, 224, 42, 233, 43, 53, 118, 42,
+    277, 32, 117, 32, 757, 32, 341, 32, 181, 64, 54, 53, 246, 32, 118, 32, 150, 224, 86, 192, 85,
+    32, 85, 86, 64, 343, 32, 85, 54, 384, 150, 309, 32, 117, 32, 1333, 86, 53, 246, 32, 118, 32,
+    150, 53, 43, 128, 117, 54, 233, 117, 86, 64, 343, 297, 43, 213, 32, 118, 32, 597, 96, 789, 32,
+    309, 32, 53, 64, 245, 96, 54, 128, 214, 32, 54, 32, 278, 192, 343, 64, 86, 42, 384, 1557, 54,
+    85, 246, 128, 43, 213, 52, 278, 42, 343, 74, 1184, 85, 32, 53, 32, 181, 32, 789, 32, 53, 32,
+    341, 54, 85, 310, 53, 64, 181, 32, 52, 32, 246, 32, 343, 64, 149, 1024, 53, 107, 490, 43, 42,
+    107, 86, 203, 343, 329, 43, 54, 43, 54, 43, 54, 138, 86, 277, 32, 1173, 128, 662, 42, 86, 181,
+    374, 32, 1174, 32, 267, 54, 203, 32, 75, 170, 139, 74, 1184, 1397, 662, 53, 343, 202, 213, 150,
+    149, 118, 53, 118, 85, 246, 117, 150, 437, 406, 53, 54, 343, 150, 75, 1233, 32, 49, 160, 49,
+    64, 1394, 42, 52, 114, 10549, 32, 149, 64, 245, 32, 53, 32, 149, 64, 1333, 32, 149, 64, 1077,
+    32, 149, 64, 245, 32, 53, 32, 149, 64, 501, 32, 1845, 32, 149, 64, 2165, 64, 118, 298, 649, 96,
+    533, 331, 192, 2769, 64, 210, 64, 42, 19861, 43, 42, 565, 32, 853, 74, 96, 2421, 106, 120, 277,
+    224, 597, 150, 288, 629, 118, 74, 288, 597, 86, 384, 437, 32, 117, 32, 86, 384, 1685, 1046,
+    106, 52, 106, 43, 53, 54, 64, 343, 192, 329, 192, 362, 118, 32, 54, 343, 192, 1141, 52, 1717,
+    224, 181, 86, 1109, 54, 53, 160, 2261, 320, 1013, 32, 406, 128, 406, 128, 43, 96, 74, 343, 981,
+    64, 181, 352, 1429, 128, 853, 192, 343, 41, 96, 1099, 757, 182, 64, 74, 1717, 342, 32, 950, 64,
+    54, 343, 192, 343, 192, 234, 52, 202, 64, 1014, 1568, 182, 1525, 566, 277, 32, 74, 343, 234,
+    331, 310, 299, 106, 118, 981, 438, 85, 343, 1429, 470, 256, 138, 1173, 662, 96, 170, 343, 96,
+    117, 343, 981, 212, 74, 306, 49, 50, 160, 1393, 64, 113, 266, 256, 118, 42, 694, 149, 54, 213,
+    54, 85, 118, 53, 160, 1426, 2036, 434, 52, 1106, 1204, 2070, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 306, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    306, 273, 210, 64, 209, 64, 274, 273, 274, 273, 210, 64, 209, 64, 274, 32, 49, 32, 49, 32, 49,
+    32, 49, 274, 273, 466, 64, 274, 275, 274, 275, 274, 275, 178, 32, 82, 145, 51, 43, 50, 107,
+    114, 32, 82, 145, 51, 107, 146, 64, 82, 145, 32, 107, 274, 177, 107, 64, 114, 32, 82, 145, 51,
+    75, 544, 778, 256, 490, 90, 106, 43, 426, 43, 42, 58, 330, 544, 41, 52, 64, 201, 107, 74, 52,
+    329, 107, 74, 32, 436, 96, 1067, 480, 1078, 480, 75, 49, 139, 49, 75, 50, 113, 82, 113, 50, 43,
+    49, 107, 177, 203, 49, 43, 49, 43, 49, 43, 145, 43, 50, 145, 50, 149, 50, 75, 82, 81, 171, 49,
+    146, 139, 50, 43, 521, 1144, 49, 50, 152, 41, 75, 128, 12043, 138, 939, 74, 8171, 704, 363,
+    672, 1929, 843, 1691, 713, 19723, 458, 969, 1579, 74, 1003, 330, 12907, 714, 2027, 138, 1035,
+    74, 11979, 64, 1035, 32, 3371, 1553, 1554, 49, 50, 113, 82, 49, 50, 49, 50, 49, 50, 145, 50,
+    49, 82, 49, 210, 84, 113, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 82, 203, 49, 50, 49, 50, 118, 49, 50, 160, 138, 41, 74,
+    1234, 32, 50, 160, 50, 64, 1813, 224, 52, 42, 448, 54, 757, 288, 245, 32, 245, 32, 245, 32,
+    245, 32, 245, 32, 245, 32, 245, 32, 245, 32, 1046, 1514, 52, 1034, 75, 394, 1088, 843, 32,
+    2859, 384, 6859, 832, 523, 32, 106, 43, 52, 53, 56, 330, 75, 394, 43, 312, 214, 42, 180, 75,
+    120, 52, 53, 42, 75, 32, 2773, 64, 86, 75, 84, 53, 42, 2901, 42, 116, 53, 160, 1397, 32, 3029,
+    32, 75, 137, 331, 1045, 1227, 288, 43, 533, 1003, 32, 329, 971, 265, 43, 489, 1035, 329, 1259,
+    489, 10251, 65525, 65525, 65525, 14453, 2059, 65525, 65525, 65525, 65525, 65525, 65525, 65525,
+    65525, 65525, 65525, 17397, 52, 36597, 96, 1771, 288, 1301, 212, 74, 8597, 52, 106, 533, 343,
+    85, 640, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 53, 150, 42, 342, 42, 52, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 84, 86, 2261, 344, 86, 202, 256, 747, 308, 75,
+    49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 49, 50, 49, 50, 52, 274, 49, 50, 49, 50, 81, 50, 49, 50, 49, 50, 49, 50, 49, 50, 52, 75,
+    49, 50, 49, 50, 53, 49, 50, 49, 114, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50,
+    49, 50, 49, 50, 49, 50, 177, 50, 177, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49, 50, 49,
+    50, 145, 50, 49, 50, 81, 50, 64, 49, 50, 32, 50, 32, 50, 49, 50, 49, 50, 49, 50, 49, 672, 116,
+    49, 50, 53, 84, 50, 245, 54, 117, 54, 149, 54, 757, 182, 139, 54, 96, 201, 139, 192, 1685, 138,
+    256, 86, 1621, 598, 256, 74, 343, 192, 598, 213, 106, 53, 42, 85, 54, 343, 917, 278, 74, 757,
+    438, 352, 42, 949, 96, 150, 1525, 470, 426, 32, 52, 343, 128, 74, 181, 54, 52, 309, 343, 181,
+    32, 1333, 470, 288, 117, 54, 277, 86, 64, 343, 64, 138, 533, 52, 213, 107, 53, 118, 1621, 54,
+    53, 118, 85, 86, 181, 86, 53, 54, 53, 768, 85, 52, 74, 373, 182, 74, 53, 84, 86, 320, 213, 64,
+    213, 64, 213, 288, 245, 32, 245, 32, 1394, 43, 148, 306, 52, 75, 128, 2578, 1141, 278, 42, 86,
+    64, 343, 192, 65525, 65525, 65525, 65525, 65525, 30005, 384, 757, 128, 1589, 65504, 65504,
+    65504, 65504, 8448, 11733, 64, 3413, 1216, 242, 384, 178, 160, 53, 54, 341, 43, 437, 32, 181,
+    32, 53, 32, 85, 32, 85, 32, 3477, 555, 512, 11637, 74, 523, 2069, 64, 1749, 224, 43, 1024, 405,
+    139, 534, 330, 192, 534, 106, 90, 778, 122, 106, 32, 458, 43, 42, 107, 32, 42, 43, 74, 128,
+    181, 32, 4341, 128, 106, 43, 202, 43, 138, 343, 74, 107, 74, 849, 106, 43, 58, 43, 850, 42, 43,
+    42, 43, 234, 341, 52, 1461, 84, 1013, 96, 213, 64, 213, 64, 213, 64, 117, 96, 235, 32, 235,
+    416, 75, 64, 405, 32, 853, 32, 629, 32, 85, 32, 501, 64, 469, 1088, 3957, 160, 106, 128, 1449,
+    96, 299, 1720, 137, 555, 73, 107, 32, 427, 96, 43, 1504, 1451, 54, 4160, 949, 96, 1589, 480,
+    54, 873, 128, 1045, 137, 288, 661, 56, 277, 56, 160, 1237, 182, 160, 981, 32, 42, 1173, 128,
+    277, 42, 184, 1344, 1297, 1298, 2517, 64, 343, 192, 1169, 128, 1170, 128, 1301, 256, 1685, 352,
+    42, 369, 32, 497, 32, 241, 32, 81, 32, 370, 32, 498, 32, 242, 32, 82, 96, 1685, 384, 9973, 288,
+    725, 320, 277, 768, 212, 32, 1364, 32, 308, 2208, 213, 64, 53, 32, 1429, 32, 85, 96, 53, 64,
+    757, 32, 42, 265, 757, 75, 233, 1013, 256, 297, 1536, 629, 32, 85, 160, 169, 725, 201, 96, 42,
+    853, 160, 42, 2048, 1813, 128, 73, 85, 521, 64, 1481, 53, 118, 32, 86, 160, 150, 149, 32, 117,
+    32, 949, 64, 118, 128, 54, 297, 224, 298, 224, 949, 73, 42, 949, 105, 1024, 277, 43, 917, 86,
+    128, 169, 234, 288, 1749, 96, 234, 725, 64, 265, 629, 160, 265, 597, 224, 138, 384, 233, 2560,
+    2357, 1760, 1649, 416, 1650, 224, 201, 1173, 150, 256, 343, 192, 343, 149, 52, 53, 721, 96,
+    182, 42, 52, 722, 256, 75, 6656, 1001, 32, 1365, 32, 86, 42, 64, 85, 512, 117, 1760, 150, 949,
+    329, 53, 256, 725, 374, 137, 170, 704, 597, 150, 138, 1216, 693, 233, 640, 757, 288, 118, 1717,
+    502, 234, 128, 649, 343, 54, 85, 86, 53, 288, 150, 1461, 374, 74, 32, 138, 54, 416, 821, 224,
+    343, 192, 118, 1173, 470, 32, 343, 138, 53, 86, 53, 256, 1141, 54, 74, 53, 288, 118, 1557, 470,
+    149, 138, 150, 42, 86, 343, 53, 42, 53, 106, 32, 649, 352, 597, 32, 821, 406, 202, 54, 85, 54,
+    1984, 245, 32, 53, 32, 149, 32, 501, 32, 341, 42, 192, 1525, 406, 160, 343, 192, 150, 32, 277,
+    64, 85, 64, 725, 32, 245, 32, 85, 32, 181, 32, 86, 53, 246, 64, 86, 64, 118, 64, 53, 192, 54,
+    160, 181, 86, 64, 246, 96, 182, 352, 341, 32, 53, 64, 53, 32, 1237, 32, 53, 310, 32, 54, 64,
+    54, 32, 150, 32, 182, 53, 54, 53, 74, 32, 74, 256, 86, 928, 1717, 598, 149, 170, 343, 74, 32,
+    42, 54, 117, 960, 1557, 662, 85, 42, 53, 256, 343, 5312, 1525, 246, 64, 310, 746, 149, 86,
+    1088, 1557, 566, 106, 53, 352, 343, 192, 426, 608, 1397, 438, 53, 42, 192, 343, 192, 663, 896,
+    885, 64, 502, 128, 343, 73, 106, 43, 245, 5920, 1429, 502, 42, 3200, 1041, 1042, 343, 297, 384,
+    277, 64, 53, 64, 277, 32, 85, 32, 789, 214, 32, 86, 64, 150, 53, 54, 53, 86, 106, 288, 343,
+    2240, 277, 64, 1269, 246, 64, 246, 53, 42, 53, 54, 864, 53, 342, 1301, 246, 53, 150, 266, 54,
+    256, 53, 374, 1493, 534, 106, 53, 170, 416, 2357, 224, 330, 5824, 1077, 42, 448, 343, 192, 309,
+    32, 1205, 278, 32, 278, 53, 170, 320, 343, 617, 96, 74, 981, 64, 726, 32, 470, 2336, 245, 32,
+    85, 32, 1237, 214, 96, 54, 32, 86, 32, 246, 53, 54, 256, 343, 192, 213, 32, 85, 32, 1045, 182,
+    32, 86, 32, 182, 53, 224, 343, 9920, 629, 150, 74, 224, 86, 53, 54, 437, 32, 1109, 246, 96,
+    182, 426, 343, 54, 2720, 53, 480, 681, 939, 416, 42, 29525, 3264, 3576, 32, 170, 352, 6293,
+    65504, 18848, 3125, 74, 416, 34325, 512, 54, 213, 502, 320, 65525, 62357, 160, 18677, 65504,
+    65504, 65504, 22400, 981, 598, 343, 55488, 18229, 224, 1013, 32, 343, 128, 74, 2549, 32, 343,
+    192, 981, 64, 182, 42, 320, 1557, 246, 170, 139, 148, 42, 43, 320, 343, 32, 233, 32, 693, 160,
+    629, 13824, 116, 1301, 84, 106, 343, 6336, 1041, 1042, 745, 138, 3232, 2421, 128, 54, 53, 1782,
+    224, 150, 436, 2048, 84, 42, 52, 54, 352, 86, 448, 65525, 65525, 65365, 256, 39637, 1312, 341,
+    65504, 65504, 65504, 65504, 23904, 148, 32, 244, 32, 84, 32, 9333, 480, 53, 928, 117, 64, 53,
+    448, 149, 256, 12693, 65504, 8352, 3445, 160, 437, 96, 309, 224, 341, 64, 43, 86, 42, 65504,
+    60448, 7691, 343, 192, 13963, 2432, 1494, 64, 758, 288, 3723, 1920, 7883, 320, 1259, 64, 1931,
+    182, 107, 214, 256, 278, 75, 246, 971, 150, 1963, 672, 2123, 118, 43, 3904, 649, 384, 649, 384,
+    2795, 288, 809, 4320, 849, 850, 849, 242, 32, 594, 849, 850, 49, 32, 81, 64, 49, 64, 81, 64,
+    145, 32, 273, 146, 32, 50, 32, 242, 32, 370, 849, 850, 81, 32, 145, 64, 273, 32, 241, 32, 850,
+    81, 32, 145, 32, 177, 32, 49, 96, 241, 32, 850, 849, 850, 849, 850, 849, 850, 849, 850, 849,
+    850, 849, 914, 64, 817, 43, 818, 43, 210, 817, 43, 818, 43, 210, 817, 43, 818, 43, 210, 817,
+    43, 818, 43, 210, 817, 43, 818, 43, 210, 49, 50, 64, 1623, 16395, 1782, 139, 1622, 267, 54,
+    459, 54, 75, 170, 480, 182, 32, 502, 35328, 338, 53, 658, 192, 210, 6816, 246, 32, 566, 64,
+    246, 32, 86, 32, 182, 160, 2004, 1056, 54, 3584, 1461, 96, 246, 244, 64, 343, 128, 53, 43,
+    10240, 981, 54, 544, 1429, 150, 343, 160, 43, 14848, 885, 52, 150, 343, 6848, 981, 86, 53, 343,
+    128, 42, 15360, 245, 32, 149, 32, 85, 32, 501, 32, 6325, 64, 297, 246, 1312, 1105, 1106, 246,
+    52, 128, 343, 128, 74, 25120, 1897, 43, 105, 43, 137, 2432, 1449, 43, 489, 6208, 149, 32, 885,
+    32, 85, 32, 53, 64, 53, 32, 341, 32, 149, 32, 53, 32, 53, 192, 53, 128, 53, 32, 53, 32, 53, 32,
+    117, 32, 85, 32, 53, 64, 53, 32, 53, 32, 53, 32, 53, 32, 53, 32, 85, 32, 53, 64, 149, 32, 245,
+    32, 149, 32, 149, 32, 53, 32, 341, 32, 565, 160, 117, 32, 181, 32, 565, 1664, 75, 8640, 1419,
+    128, 3211, 384, 491, 64, 491, 32, 491, 32, 1195, 320, 425, 1131, 859, 203, 859, 203, 859, 1163,
+    1792, 939, 416, 1419, 128, 299, 224, 75, 448, 203, 4928, 31499, 128, 555, 96, 427, 96, 3819,
+    128, 3051, 192, 395, 128, 43, 480, 395, 128, 1803, 256, 331, 192, 1291, 256, 971, 64, 395, 128,
+    75, 1984, 10891, 384, 459, 64, 427, 96, 331, 160, 1803, 224, 491, 64, 363, 192, 299, 224, 4715,
+    32, 2955, 343, 32960, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525,
+    65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 65525, 56981, 1024, 65525,
+    65525, 1941, 192, 7125, 64, 65525, 65525, 53397, 448, 65525, 65525, 65525, 42645, 480, 19925,
+    65504, 13408, 17365, 48192, 65525, 65525, 27061, 160, 65525, 65525, 3157, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 54624, 7702, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504,
+    65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 65504, 52704,
+};
 // end of what tests/tables/make_tables.py wrote
 
 static const mrc__unicode mrc__unicode_tables = {
@@ -37882,6 +38987,8 @@ static const mrc__unicode mrc__unicode_tables = {
     .compatible_runs = mrc__uni_compatible_runs,
     .n_compatible_runs = sizeof mrc__uni_compatible_runs / sizeof *mrc__uni_compatible_runs,
     .compatible_parts = mrc__uni_compatible_parts,
+    .categories = mrc__uni_categories,
+    .n_categories = sizeof mrc__uni_categories / sizeof *mrc__uni_categories,
 };
 
 // What tests/tables/metrics_tables.py prints: Python 3.11's classes.

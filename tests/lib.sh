@@ -110,6 +110,7 @@ wait_for() {
 # serves SERVE FLAG..: a service at a port of its own choice, as process $server; $port is empty
 # where it has not said one in half a minute.
 serves() {
+    : >"$dir/out"                       # an earlier one's port stands there
     "$@" --port 0 --log errors >"$dir/out" 2>"$dir/err" &
     server=$! running=$! port=
     wait_for 30 served

@@ -1,7 +1,6 @@
 // ask: a question in, answers out, over one passage or the passages that an index finds.
 #include "answers.h"
-#include "engine.h"
-#include "retrieval.h"
+#include "engine_search.h"
 
 typedef struct ask_args {
     const char *model, *context, *index, *question;
@@ -28,9 +27,7 @@ typedef struct asking {
     mrc_reply    *replies;
     candidate    *list;
     mrc_text      out;
-#ifdef MRC_CURL
-    engine        cluster;              // of --engine, in the place of stages
-#endif
+    cluster       cluster;              // of --engine
 } asking;
 
 //==============================================================================
@@ -44,28 +41,16 @@ static mrc_decode_config decode_config(const ask_args *a) {
     return decode;
 }
 
-static void open_cluster(asking *k) {
-    k->o.index = k->a.index;
-    k->most = k->a.top_k;
-    engine_check_stages(stages_are_words(&k->o));
-#ifdef MRC_CURL
-    engine_search_open(&k->cluster, k->ctx, k->a.index, k->most);
-#else
-    engine_missing();
-#endif
-}
-
 static void load(asking *k) {
     ask_args *a = &k->a;
     k->most = 1;
-    if (engine_a.kind != ENGINE_NONE) {
-        open_cluster(k);
-    } else if (a->index) {
+    if (a->index) {
         k->o.index = a->index;
         k->o.method = a->method;
         k->o.threads = tool_pool_threads();
+        cluster_open(&k->cluster, k->ctx, &k->o, a->top_k, 1, 0);
         tool_check(k->ctx, retrieval_open(k->ctx, &k->stages, &k->o));
-        size_t passages = mrc_index_size(k->stages.ix);
+        size_t passages = retrieval_size(&k->stages);
         k->most = a->top_k < passages ? a->top_k : passages;
     } else {
         tool_check(k->ctx, mrc_file_read(k->ctx, &k->context, &k->context_bytes, a->context));
@@ -92,40 +77,14 @@ static void load(asking *k) {
     mrc_text_init(&k->out, k->ctx);
 }
 
-#ifdef MRC_CURL
-// A hit of the cluster: its id, title and text one behind the other in its room.
-static void take_hit(void *user, size_t query, size_t rank, const mrc_passage *p, double score) {
-    asking *k = user;
-    mrc_text *room = &k->rooms[rank];
-    const size_t id = strlen(p->id) + 1, title = strlen(p->title) + 1;
-    (void)query;
-    room->bytes = 0;
-    mrc_text_add(room, p->id, id);
-    mrc_text_add(room, p->title, title);
-    mrc_text_add(room, p->text, p->text_bytes + 1);
-    tool_check_text(room);
-    k->hits[rank] = (mrc_hit){ (uint32_t)rank, score };
-    k->passages[rank] = (mrc_example){ .id = room->data, .title = room->data + id,
-                                       .context = room->data + id + title,
-                                       .context_bytes = p->text_bytes };
-}
-#endif
-
-// From the index or the cluster: how many.
+// From the index: how many.
 static size_t look_up(asking *k, const mrc_passage *query) {
     size_t n = 0;
-    if (engine_a.kind != ENGINE_NONE) {
-#ifdef MRC_CURL
-        const mrc_query words = { query->text, query->text_bytes };
-        engine_search(&k->cluster, k->a.index, &words, 1, k->most, 1, &n, take_hit, k);
-#endif
-        return n;
-    }
     tool_check(k->ctx, retrieval_run(&k->stages, query, 1, k->most, k->found, &n));
     for (size_t i = 0; i < n; i++) {
         k->hits[i] = (mrc_hit){ k->found[i].passage, k->found[i].score };
-        tool_check(k->ctx, reader_passage(k->stages.ix, &k->hits[i], &k->rooms[i],
-                                          &k->passages[i]));
+        tool_check(k->ctx, retrieval_example(&k->stages, k->hits[i].passage, &k->rooms[i],
+                                             &k->passages[i]));
     }
     return n;
 }
@@ -269,10 +228,8 @@ static int run(tool_program *p) {
     for (size_t i = 0; i < k->most; i++) mrc_text_free(&k->rooms[i]);
     mrc_text_free(&k->out);
     mrc_reader_free(k->reader);
-    if (k->o.index && engine_a.kind == ENGINE_NONE) retrieval_close(&k->stages);
-#ifdef MRC_CURL
-    if (engine_a.kind != ENGINE_NONE) engine_close(&k->cluster);
-#endif
+    if (k->o.index) retrieval_close(&k->stages);
+    cluster_close(&k->cluster);
     if (k->context) mrc_file_free(k->ctx, k->context);
     mrc_ctx_free(k->ctx);
     mrc_backend_free(k->be);
@@ -298,7 +255,7 @@ static tool_flag the_flags[] = {
     READER_ANSWER_FLAGS(A),
     READER_WINDOW_FLAGS(A),
     TOOL_PRECISION_FLAGS(A.precision),
-    ENGINE_FLAGS,
+    ENGINE_FLAGS("300"),
     ENGINE_QUERY_FLAGS,
     { 0 }
 };

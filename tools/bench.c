@@ -1117,12 +1117,12 @@ static void rate_row(const char *name) {
 
 // The file of questions: KorQuAD where it is, else our own.
 static const char *questions(void) {
-    if (!args.quick && mrc_file_exists(args.korquad_file) == 1) return args.korquad_file;
+    if (!args.quick && mrc_path_kind(args.korquad_file) == MRC_PATH_FILE) return args.korquad_file;
     return "data/validation.jsonl";
 }
 
 static const char *vocabulary(void) {
-    if (!args.quick && mrc_file_exists(args.tokenizer) == 2) return args.tokenizer;
+    if (!args.quick && mrc_path_kind(args.tokenizer) == MRC_PATH_DIR) return args.tokenizer;
     return "data";
 }
 
@@ -1211,8 +1211,8 @@ static void tokenizer_rows(void) {
     tokenizer_row("tokenizer", vocabulary(), questions(), 1);
     if (threads > 1) tokenizer_row("self_tokenizer", vocabulary(), questions(), threads);
     tool_path(english, args.squad_dir, "squad_v1.1_dev_b.json");
-    if (args.quick || mrc_file_exists(english) != 1
-        || mrc_file_exists(tool_path(probe, args.squad_dir, bpe[0][0])) != 1) {
+    if (args.quick || mrc_path_kind(english) != MRC_PATH_FILE
+        || mrc_path_kind(tool_path(probe, args.squad_dir, bpe[0][0])) != MRC_PATH_FILE) {
         if (!args.quick) tool_note("tokenizer_english, tokenizer_bpe: no files in %s",
                                    args.squad_dir);
         return;
@@ -1239,7 +1239,7 @@ static void search_row(const char *name, const char *kind, int from_text, double
     static const char *const keys[] = { "passages", "queries", "dir" };
     words make_it = ours("passages"), us = ours("search"), peer = theirs(kind);
     if (!wanted(name)) return;
-    int real = !args.quick && mrc_file_exists(args.mrc_dir) == 2;
+    int real = !args.quick && mrc_path_kind(args.mrc_dir) == MRC_PATH_DIR;
     tool_path(path[0], args.output_dir, "bench_passages.jsonl");
     snprintf(path[1], sizeof path[1], "data/validation.jsonl");
     if (real) tool_path(path[1], args.mrc_dir, "mrc_validation.jsonl");
@@ -1468,7 +1468,8 @@ static void minilm_rows(void) {
     tool_path(dir, args.output_dir, "bench_minilm");
     minilm_ours(dir, figures);
     side_new(&there, &probe);
-    measured m = { .n = 1, .missing = there.missing || mrc_file_exists(args.squad_script) != 1 };
+    measured m = { .n = 1, .missing = there.missing };
+    if (mrc_path_kind(args.squad_script) != MRC_PATH_FILE) m.missing = 1;
     memcpy(m.version, there.version, sizeof m.version);
     side_end(&there);
     words_add(&peer, "%s", args.python);

@@ -216,7 +216,7 @@ static void convert_beside(mrc_ctx *ctx, const convert_flags *a) {
     for (size_t i = 0; name; name = mrc_tokenizer_file(i++)) {
         tool_path(from, a->from, name);
         tool_path(to, a->output, name);
-        if (mrc_file_exists(from) != 1) continue;
+        if (mrc_path_kind(from) != MRC_PATH_FILE) continue;
         tool_check(ctx, mrc_file_read(ctx, &data, &bytes, from));
         tool_check(ctx, mrc_file_write(ctx, to, data, bytes));
         mrc_file_free(ctx, data);
@@ -233,7 +233,7 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
     if (file && a->shard) {
         tool_fail(TOOL_USAGE, "--max_shard_size: shards need a folder (found %s)", a->output);
     }
-    if (a->dtype == CONVERT_INT8 && (file || mrc_file_exists(a->from) != 2)) {
+    if (a->dtype == CONVERT_INT8 && (file || mrc_path_kind(a->from) != MRC_PATH_DIR)) {
         tool_fail(TOOL_USAGE, "--dtype int8: is noted in config.json (found a file, expected a "
                   "model directory as SOURCE and a folder as --output)");
     }
@@ -255,7 +255,7 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
                                               shards[k + 1] - shards[k], NULL));
     }
     if (count > 1) convert_index(ctx, a, items, shards, count);
-    if (!file && mrc_file_exists(a->from) == 2) convert_beside(ctx, a);
+    if (!file && mrc_path_kind(a->from) == MRC_PATH_DIR) convert_beside(ctx, a);
     if (a->dtype == CONVERT_INT8) convert_config(ctx, a, list, n);
     tool_print("{\"tensors\": %zu, \"files\": %zu}\n", n, count);
     for (size_t i = 0; i < n; i++) free(items[i].scale_name);

@@ -227,7 +227,7 @@ static void tool_list_add(tool_list *l, const char *item) {
 
 // Adds what text names: itself, or the parts between its commas.  A file's name may have commas.
 static int tool__list_set(tool_list *l, const char *text) {
-    if (!strchr(text, ',') || mrc_file_exists(text)) {
+    if (!strchr(text, ',') || mrc_path_kind(text)) {
         if (!*text) return 0;
         tool_list_add(l, tool_copy(text));
         return 1;

@@ -12,7 +12,7 @@ typedef enum tool_folder {
 
 static int folder__has(const char *dir, const char *name) {
     char path[TOOL_PATH_BYTES];
-    return mrc_file_exists(tool_path(path, dir, name)) == 1;
+    return mrc_path_kind(tool_path(path, dir, name)) == MRC_PATH_FILE;
 }
 
 // trainer_state.json, freed by the caller; NULL: there is none that can be read.
@@ -29,7 +29,7 @@ TOOL_DEF mrc_json *folder_state(mrc_ctx *ctx, const char *dir) {
 TOOL_DEF tool_folder folder_kind(mrc_ctx *ctx, const char *dir) {
     static const char *const theirs[] = { "optimizer.pt", "scheduler.pt", "training_args.bin",
                                           "rng_state.pth", NULL };
-    if (mrc_file_exists(dir) != 2) return FOLDER_OTHER;
+    if (mrc_path_kind(dir) != MRC_PATH_DIR) return FOLDER_OTHER;
     if (folder__has(dir, "optimizer.safetensors")) return FOLDER_CHECKPOINT;
     for (int i = 0; theirs[i]; i++) {
         if (folder__has(dir, theirs[i])) return FOLDER_TRAINER;

@@ -1,5 +1,5 @@
 // index: makes an index of passages, by words and by vectors, for search and ask.
-#include "engine.h"
+#include "engine_load.h"
 #include "retrieval.h"
 
 static struct {
@@ -52,6 +52,41 @@ static void add_vectors(mrc_ctx *ctx, const mrc_passages *passages) {
     free(list);
 }
 
+// What a cluster cannot keep; the rest its version decides.
+static void check_cluster(void) {
+    if (engine_a.kind == ENGINE_NONE) {
+        if (a.analyzer < MRC_ANALYZER_COUNT) return;
+        tool_fail(TOOL_USAGE, "--analyzer: %s is a cluster's own (found no --engine, expected one, "
+                  "or korean, english or another of this program's)",
+                  engine_analyzer_name(a.analyzer));
+    }
+    if (a.tokens || a.bits) {
+        tool_fail(TOOL_USAGE, "%s: a cluster has no token rows (expected a bi-encoder, one vector "
+                  "a passage)", a.tokens ? "--tokens" : "--bits");
+    }
+    if (a.form > MRC_FORM_F32) {
+        tool_fail(TOOL_USAGE, "--form: a cluster is sent f32 (found %s)",
+                  mrc_vector_form_name((mrc_vector_form)a.form));
+    }
+}
+
+static void fill_cluster(mrc_ctx *ctx, const mrc_passages *passages) {
+    engine_job job = { .passages = passages, .analyzer = a.analyzer, .tokenizer = a.tokenizer,
+                       .model = a.model, .pooling = a.pooling, .max_length = a.max_length,
+                       .m = a.m, .ef_construction = a.ef_construction, .graph = a.graph };
+    mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length };
+    if (a.model) {
+        tool_check(ctx, mrc_encoder_new(ctx, &job.encoder, a.model, &desc));
+        if (mrc_encoder_about(job.encoder)->head != MRC_HEAD_POOL) {
+            tool_fail(TOOL_BAD_INPUT, "%s: has no one vector a passage, all that a cluster takes "
+                      "(expected a bi-encoder)", a.model);
+        }
+    }
+    engine_a.name = a.output;
+    engine_index(ctx, &job);
+    mrc_encoder_free(job.encoder);
+}
+
 static int run(tool_program *p) {
     (void)p;
     if (a.analyzer == MRC_ANALYZER_WORDPIECE && !a.tokenizer) {
@@ -59,12 +94,14 @@ static int run(tool_program *p) {
                   "vocab.txt for --analyzer wordpiece)");
     }
     int words = a.analyzer >= 0;
-    if (!words && (!a.model || !stages_has(a.output, "index.bin"))) {
+    check_cluster();
+    if (!words && (!a.model || engine_a.kind != ENGINE_NONE
+                   || !stages_has(a.output, "index.bin"))) {
         tool_fail(TOOL_USAGE, "--analyzer is missing (found nothing, expected whitespace, "
                   "wordpiece, char_bigram, korean or english; only vectors for an index that is "
                   "there go without)");
     }
-    tool_try_place(a.output, 1);
+    if (engine_a.kind == ENGINE_NONE) tool_try_place(a.output, 1);
     mrc_backend *be = a.model ? tool_backend_new() : NULL;
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_passages *passages;
@@ -72,14 +109,10 @@ static int run(tool_program *p) {
     tool_check(ctx, mrc_passages_load(ctx, &passages, a.passages, NULL));
     size_t twins = a.unique ? mrc_passages_unique(passages) : 0;
     if (engine_a.kind != ENGINE_NONE) {
-        engine_a.name = a.output;
-#ifdef MRC_CURL
-        engine_index(ctx, passages, (mrc_analyzer)a.analyzer, a.tokenizer);
-#else
-        engine_missing();
-#endif
+        fill_cluster(ctx, passages);
         mrc_passages_free(passages);
         mrc_ctx_free(ctx);
+        if (be) mrc_backend_free(be);
         return tool_finish();
     }
     double loaded = tool_seconds();
@@ -109,11 +142,12 @@ static tool_flag flags[] = {
       .help = "JSONL or JSON records of id, title and text (or context), or lines of id, text "
               "and title between tabs" },
     { .name = "analyzer", .choice = &a.analyzer,
-      .choices = "whitespace|wordpiece|char_bigram|korean|english",
+      .choices = "whitespace|wordpiece|char_bigram|korean|english|standard|cjk|nori",
       .otherwise = "needed, but for vectors of an index that is there",
       .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
               "neighbouring characters of a word, Korean words without particles and their "
-              "bigrams, or stems of English words without the commonest, as Lucene's" },
+              "bigrams, or stems of English words without the commonest, as Lucene's; with "
+              "--engine also the cluster's own standard, cjk and nori" },
     { .name = "output", .alias = "output_dir", .string = &a.output, .value = "DIR", .required = 1,
       .help = "the index: a folder, made if it is not there; with --engine the name of an alias" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
@@ -140,11 +174,14 @@ static tool_flag flags[] = {
       .help = "a vector a token, for MaxSim, of whatever directory" },
     { .name = "bits", .size = &a.bits, .preset = "0", .min = 0, .max = 4,
       .help = "of a coordinate of token rows, as residual codes: 1, 2 or 4; 0: rows as --form" },
-    ENGINE_FLAGS,
+    ENGINE_FLAGS("300"),
     { .name = "resume", .flag = &engine_a.resume, .group = "search cluster",
       .help = "go on with an index of these passages that is not whole: sends what is missing" },
     { .name = "overwrite_output_dir", .flag = &engine_a.overwrite, .group = "search cluster",
       .help = "delete the index that the alias stood for" },
+    { .name = "decompound_mode", .choice = &engine_a.decompound, .choices = ENGINE_DECOMPOUND,
+      .preset = "discard", .group = "search cluster",
+      .help = "of --analyzer nori: compounds become their parts, stay, or both" },
     { .name = "k1", .real = &engine_a.k1, .min = 0, .max = 1000, .preset = "1.2",
       .group = "search cluster", .help = "how soon a term's count saturates" },
     { .name = "b", .real = &engine_a.b, .min = 0, .max = 1, .preset = "0.75",

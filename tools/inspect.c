@@ -13,7 +13,7 @@ static int inspect_ends(const char *s, const char *tail) {
 
 static int inspect_has(const char *dir, const char *name) {
     char path[TOOL_PATH_BYTES];
-    return mrc_file_exists(tool_path(path, dir, name)) == 1;
+    return mrc_path_kind(tool_path(path, dir, name)) == MRC_PATH_FILE;
 }
 
 // What a file is by its name, or else by its first bytes.
@@ -26,7 +26,7 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
         { ".yml", AS_YAML }, { ".arrow", AS_ARROW }, { ".jsonl", AS_DATASET }, { ".bin", AS_TORCH },
         { ".pt", AS_TORCH }, { ".pth", AS_TORCH }, { ".ckpt", AS_TORCH },
     };
-    if (mrc_file_exists(path) == 2) {
+    if (mrc_path_kind(path) == MRC_PATH_DIR) {
         const tool_folder folder = folder_kind(ctx, path);
         if (folder == FOLDER_CHECKPOINT) return AS_CHECKPOINT;
         if (folder == FOLDER_RUN) return AS_RUN;
@@ -134,7 +134,7 @@ static void inspect_weights(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, i
     const mrc_st_entry *e;
     size_t n = 0;
     tool_log_no_notes = a->strict;
-    int several = mrc_file_exists(a->file) == 2 || inspect_ends(a->file, ".index.json");
+    int several = mrc_path_kind(a->file) == MRC_PATH_DIR || inspect_ends(a->file, ".index.json");
     tool_check(ctx, several ? mrc_weights_open(ctx, &st, a->file)
                : as == AS_TORCH ? mrc_torch_open(ctx, &st, a->file)
                                 : mrc_safetensors_open(ctx, &st, a->file));
@@ -212,7 +212,7 @@ static void inspect_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     static const char *const heads[] = { "linear", "mlp", "bilstm", "bigru", "conv1d" };
     mrc_model_config c;
     mrc_tokenizer *tok = NULL;
-    if (mrc_file_exists(a->file) != 2 || !inspect_has(a->file, "config.json")) return;
+    if (mrc_path_kind(a->file) != MRC_PATH_DIR || !inspect_has(a->file, "config.json")) return;
     tool_log_no_notes = 1;
     if (mrc_model_config_load(ctx, &c, a->file) == MRC_OK) {
         inspect_numbers(t, &c);

@@ -277,7 +277,7 @@ static double logs__clock(void) {         // seconds since 1970
 static void logs__open(tool_log_file *l, mrc_ctx *ctx, int kind) {
     l->ctx = ctx;
     l->kind = kind;
-    if (mrc_file_exists(l->path) == 1) {
+    if (mrc_path_kind(l->path) == MRC_PATH_FILE) {
         tool_check(ctx, mrc_file_read(ctx, &l->old, &l->old_bytes, l->path));
     }
     l->fd = open(l->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
@@ -547,7 +547,7 @@ static mrc_json *logs__record_of(mrc_ctx *ctx, const char *output_dir) {
     char path[TOOL_PATH_BYTES];
     mrc_json *record = NULL;
     tool_path(path, output_dir, "logs.json");
-    if (mrc_file_exists(path) == 1) tool_check(ctx, mrc_json_load(ctx, &record, path));
+    if (mrc_path_kind(path) == MRC_PATH_FILE) tool_check(ctx, mrc_json_load(ctx, &record, path));
     return record;
 }
 

@@ -38,33 +38,12 @@
 // Passages that are looked up.
 #define READER_INDEX_FLAGS(a, most)                                                                \
     { .name = "index", .group = "passages", .string = &(a).index, .value = "DIR",                  \
-      .help = "where to look passages up: what index wrote" },                                     \
+      .help = "where to look passages up: what index wrote; with --engine the alias" },            \
     { .name = "top_k", .size = &(a).top_k, .preset = "10", .min = 1, .max = (most),                \
       .help = "passages of the index that are read for a question" },                              \
     { .name = "method", .choice = &(a).method, .preset = "lucene", .choices = READER_METHODS,      \
       .help = READER_METHOD_HELP },                                                                \
     { .name = "retrieval_weight", .real = &(a).retrieval_weight, .preset = "0.5", .min = 0,        \
       .max = 1, .help = "of the passage's score; the span's has the rest" }
-
-// An index and what searches it.
-TOOL_DEF void reader_open_index(mrc_ctx *ctx, const char *path, int method, mrc_index **ix,
-                                mrc_searcher **searcher) {
-    mrc_search_config config = mrc_search_config_default((mrc_bm25)method);
-    config.threads = tool_pool_threads();
-    tool_check(ctx, mrc_index_open(ctx, ix, path));
-    tool_check(ctx, mrc_searcher_new(ctx, searcher, *ix, &config));
-}
-
-// A hit's passage as what a question is asked of; room keeps its text.
-TOOL_DEF mrc_status reader_passage(mrc_index *ix, const mrc_hit *hit, mrc_text *room,
-                                   mrc_example *out) {
-    mrc_passage x;
-    mrc_status status = mrc_index_passage(ix, hit->passage, room, &x);
-    if (status == MRC_OK) {
-        *out = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
-                              .context_bytes = x.text_bytes };
-    }
-    return status;
-}
 
 #endif

@@ -46,7 +46,7 @@ static void load_log(report_run *r) {
     char path[TOOL_PATH_BYTES], *text;
     size_t bytes, capacity = 0;
     tool_path(path, r->path, "log.jsonl");
-    if (mrc_file_exists(path) != 1) return;
+    if (mrc_path_kind(path) != MRC_PATH_FILE) return;
     tool_check(ctx, mrc_file_read(ctx, &text, &bytes, path));
     for (size_t at = 0; at < bytes; ) {
         const char *end = memchr(text + at, '\n', bytes - at);
@@ -63,7 +63,7 @@ static void load_log(report_run *r) {
 
 static int is_run(const char *dir) {
     char path[TOOL_PATH_BYTES];
-    return mrc_file_exists(tool_path(path, dir, "trainer_state.json")) == 1;
+    return mrc_path_kind(tool_path(path, dir, "trainer_state.json")) == MRC_PATH_FILE;
 }
 
 static void load_run(const char *dir) {
@@ -76,14 +76,15 @@ static void load_run(const char *dir) {
     r->path = tool_copy(dir);
     tool_check(ctx, mrc_json_load(ctx, &r->state, tool_path(path, dir, "trainer_state.json")));
     tool_path(path, dir, "all_results.json");
-    if (mrc_file_exists(path) == 1) tool_check(ctx, mrc_json_load(ctx, &r->results, path));
+    if (mrc_path_kind(path) == MRC_PATH_FILE)
+        tool_check(ctx, mrc_json_load(ctx, &r->results, path));
     load_log(r);
 }
 
 static mrc_status load_child(mrc_ctx *c, void *user, const char *name) {
     char *dir = joined(user, name);
     (void)c;
-    if (mrc_file_exists(dir) == 2 && name[0] != '.' && is_run(dir)) load_run(dir);
+    if (mrc_path_kind(dir) == MRC_PATH_DIR && name[0] != '.' && is_run(dir)) load_run(dir);
     free(dir);
     return MRC_OK;
 }
@@ -91,7 +92,7 @@ static mrc_status load_child(mrc_ctx *c, void *user, const char *name) {
 // A run, or a folder of runs, as sweep makes it.
 static void load_dir(const char *dir) {
     size_t before = n_runs;
-    if (mrc_file_exists(dir) != 2) {
+    if (mrc_path_kind(dir) != MRC_PATH_DIR) {
         tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected the output_dir of a run, or a "
                   "folder of such)", dir);
     }

@@ -64,6 +64,18 @@ TOOL_DEF void retrieval_encoder_write(mrc_ctx *ctx, const char *index, int token
     for (int i = 0; i < 3; i++) free(other[i]);
 }
 
+// A hit's passage as what a question is asked of; room keeps its texts.
+TOOL_DEF mrc_status retrieval_example(retrieval *r, uint32_t passage, mrc_text *room,
+                                      mrc_example *out) {
+    mrc_passage x;
+    mrc_status status = retrieval_passage(r, passage, room, &x);
+    if (status == MRC_OK) {
+        *out = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
+                              .context_bytes = x.text_bytes };
+    }
+    return status;
+}
+
 // ", \"bm25\": 3.2, ..": what is known of a hit's stages, for JSON.
 TOOL_DEF void retrieval_json(mrc_text *t, const stage_hit *h) {
     for (int s = 0; s < STAGES; s++) {

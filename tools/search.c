@@ -1,8 +1,7 @@
 // search: the best passages of an index for each question of a file, as a TREC run, and how good
 // they are where it is known which passages are right.
-#include "engine.h"
+#include "engine_search.h"
 #include "ranking.h"
-#include "retrieval.h"
 #include "texts.h"
 
 static retrieval_options o = { .k1 = NAN, .b = NAN, .delta = NAN };
@@ -15,6 +14,7 @@ static struct {
 typedef struct search_run {
     mrc_ctx    *ctx;
     retrieval   r;
+    cluster     cluster;                // of --engine
     texts       questions;
     stage_hit  *hits;                   // top_k of each question
     size_t     *n_hits;
@@ -23,55 +23,43 @@ typedef struct search_run {
     mrc_text    out;
 } search_run;
 
-// A hit of the cluster: its passage's number here is its place among all hits.
-static void engine_hit(void *user, size_t query, size_t rank, const mrc_passage *p,
-                       double score) {
-    search_run *s = user;
-    size_t at = query * a.top_k + rank;
-    s->hits[at] = (stage_hit){ .passage = (uint32_t)at, .score = score };
-    s->passage_ids[at] = tool_allocate(strlen(p->id) + 1, 1);
-    strcpy(s->passage_ids[at], p->id);
+// The id of a passage, read once.
+static const char *passage_id(search_run *s, uint32_t at) {
+    mrc_passage x;
+    if (s->passage_ids[at]) return s->passage_ids[at];
+    tool_check(s->ctx, retrieval_passage(&s->r, at, &s->r.room, &x));
+    s->passage_ids[at] = tool_allocate(strlen(x.id) + 1, 1);
+    return strcpy(s->passage_ids[at], x.id);
 }
 
-static void search_cluster(search_run *s) {
-    size_t n = s->questions.n;
-    mrc_query *queries = tool_allocate(n, sizeof *queries);
-    for (size_t i = 0; i < n; i++) {
-        queries[i] = (mrc_query){ s->questions.list[i].text, s->questions.list[i].text_bytes };
+// All queries.  Those of a cluster in blocks, as it says the ids with the hits and then forgets.
+static void search_all(search_run *s) {
+    size_t n = s->questions.n, block = o.source ? 64 : n, some;
+    for (size_t at = 0; at < n; at += some) {
+        some = n - at < block ? n - at : block;
+        tool_check(s->ctx, retrieval_run(&s->r, s->questions.list + at, some, a.top_k,
+                                         s->hits + at * a.top_k, s->n_hits + at));
+        for (size_t q = at; q < at + some && o.source; q++) {
+            for (size_t i = 0; i < s->n_hits[q]; i++) {
+                (void)passage_id(s, s->hits[q * a.top_k + i].passage);
+            }
+        }
     }
-    for (size_t i = 0; i < s->n_ids; i++) free(s->passage_ids[i]);
-    memset(s->passage_ids, 0, s->n_ids * sizeof *s->passage_ids);
-#ifdef MRC_CURL
-    engine e;
-    engine_search_open(&e, s->ctx, o.index, a.top_k);
-    engine_search(&e, o.index, queries, n, a.top_k, 0, s->n_hits, engine_hit, s);
-    engine_close(&e);
-#else
-    (void)engine_hit;
-    engine_missing();
-#endif
-    free(queries);
 }
 
 static void answer_queries(search_run *s) {
-    int local = engine_a.kind == ENGINE_NONE;
-    size_t n = s->questions.n, passages = local ? mrc_index_size(s->r.ix) : SIZE_MAX;
+    size_t n = s->questions.n, passages = retrieval_size(&s->r);
     if (a.top_k > passages) a.top_k = passages;
-    if (n && a.top_k > (local ? SIZE_MAX / sizeof *s->hits : UINT32_MAX) / n) {
+    if (n && a.top_k > SIZE_MAX / sizeof *s->hits / n) {
         tool_no_memory("%zu times %zu hits", n, a.top_k);
     }
     s->n_hits = tool_allocate(n, sizeof *s->n_hits);
     s->hits = tool_allocate(n * a.top_k, sizeof *s->hits);
-    s->n_ids = local ? passages : n * a.top_k;
+    s->n_ids = passages;
     s->passage_ids = tool_allocate(s->n_ids, sizeof *s->passage_ids);
     for (size_t i = 0; i < a.repeat; i++) {
         double begun = tool_seconds();
-        if (local) {
-            tool_check(s->r.ctx, retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits,
-                                               s->n_hits));
-        } else {
-            search_cluster(s);
-        }
+        search_all(s);
         double seconds = tool_seconds() - begun;
         if (i + 1 < a.repeat && i) continue;
         tool_note("%s: %zu queries in %.4f s, %.0f queries/s", a.queries, n, seconds,
@@ -82,15 +70,6 @@ static void answer_queries(search_run *s) {
 //==============================================================================
 // The run
 //==============================================================================
-// The id of a passage, read once.
-static const char *passage_id(search_run *s, uint32_t at) {
-    mrc_passage x;
-    if (s->passage_ids[at]) return s->passage_ids[at];
-    tool_check(s->ctx, mrc_index_passage(s->r.ix, at, &s->r.room, &x));
-    s->passage_ids[at] = tool_allocate(strlen(x.id) + 1, 1);
-    return strcpy(s->passage_ids[at], x.id);
-}
-
 // BEIR leaves out a hit that is the query itself.
 static void drop_identical(search_run *s) {
     for (size_t q = 0; q < s->questions.n; q++) {
@@ -172,12 +151,12 @@ static int run(tool_program *p) {
     }
     if (a.run) tool_try_place(a.run, 0);
     const int words = stages_are_words(&o);
-    engine_check_stages(words);
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
     o.threads = tool_pool_threads();
-    if (engine_a.kind == ENGINE_NONE) tool_check(s.ctx, retrieval_open(s.ctx, &s.r, &o));
+    cluster_open(&s.cluster, s.ctx, &o, a.top_k, 0, 0);
+    tool_check(s.ctx, retrieval_open(s.ctx, &s.r, &o));
     s.questions = texts_read(s.ctx, a.queries, MRC_SIDE_QUERY);
     answer_queries(&s);
     if (a.ignore_identical) drop_identical(&s);
@@ -189,7 +168,8 @@ static int run(tool_program *p) {
     free(s.n_hits);
     mrc_text_free(&s.out);
     texts_free(&s.questions);
-    if (engine_a.kind == ENGINE_NONE) retrieval_close(&s.r);
+    retrieval_close(&s.r);
+    cluster_close(&s.cluster);
     mrc_ctx_free(s.ctx);
     if (be) mrc_backend_free(be);
     return tool_finish();
@@ -224,7 +204,7 @@ static tool_flag flags[] = {
       .help = "the last field of the run" },
     { .name = "repeat", .size = &a.repeat, .preset = "1", .min = 1, .max = 1e9,
       .help = "answer all queries that often, to time it: reports the first and the last" },
-    ENGINE_FLAGS,
+    ENGINE_FLAGS("300"),
     ENGINE_QUERY_FLAGS,
     { 0 }
 };

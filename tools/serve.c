@@ -3,9 +3,10 @@
 // libmicrohttpd's thread reads requests, checks them and puts them into a queue; its connections
 // sleep meanwhile.  The main thread takes what waits, from all connections together, reads it in
 // one pass of the model, writes the answers and wakes the connections.  Each thread has a context
-// of its own; what they share is under one lock.
+// of its own; what they share is under one lock.  A search cluster is the main thread's: where it
+// does not answer, questions that need it get 502 or 504, and the service goes on.
 #include "answers.h"
-#include "retrieval.h"
+#include "engine_search.h"
 #include "page.h"                       // page_html: tools/page.html, by build.sh
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -68,7 +69,7 @@ typedef struct request {
 } request;
 
 static const int      counted_codes[] = { 200, 400, 404, 405, 408, 411, 413, 415, 421, 429, 500,
-                                          503 };
+                                          502, 503, 504 };
 static const double   seconds_buckets[] = { .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5,
                                             5, 10 };
 static const double   batch_buckets[] = { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024 };
@@ -82,6 +83,7 @@ static struct service {
     mrc_reader   *reader;
     retrieval     stages;
     retrieval_options o;                // of --index
+    cluster       cluster;              // of --engine
     struct MHD_Daemon *http;
     int           is_loopback;
     // Of the main thread: one pass over at most max_batch passages.
@@ -97,6 +99,8 @@ static struct service {
     request      *first, **last;
     size_t        waiting, active, connections;     // passages, requests, connections
     int           draining;
+    int           cluster_away, cluster_asked;  // asked: its health was, since it was looked at
+    double        cluster_seen;                 // when it was last asked something
     peer         *peers;
     uint64_t      requests[ROUTES][CODES], questions, cut;
     histogram     seconds, batches;
@@ -277,7 +281,7 @@ static int read_field(request *q, const char *field, int which, const mrc_json *
         out->context = v;
         return read_text(q, field, v, s.a.max_context);
     case FIELD_TOP_K:
-        if (s.stages.ix) return read_size(q, field, v, s.a.max_batch, &out->top_k);
+        if (s.o.index) return read_size(q, field, v, s.a.max_batch, &out->top_k);
         return refuse(q, 400, field, "%s: there is no index to look passages up in (found %s, "
                       "expected a context)", field, found(v, room));
     case FIELD_N_BEST:
@@ -316,7 +320,7 @@ static int read_question(request *q, size_t index, const mrc_json *v, question *
         if (!read_field(q, field, which, m, out)) return 0;
     }
     const char *missing = !out->text ? "question"
-                        : !out->context && !s.stages.ix ? "context" : NULL;
+                        : !out->context && !s.o.index ? "context" : NULL;
     if (missing) {
         const char *field = field_name(q, index, missing, name);
         return refuse(q, 400, field, "%s is missing (found nothing, expected text)", field);
@@ -406,7 +410,7 @@ static void add_entry(mrc_text *t, const entry *e, const char *text_key) {
         for (int i = 0; i < 4; i++) json_null(t, keys[i]);
     }
     if (e->span) {
-        if (s.stages.ix && e->x->id) tool_json_integer(t, "passage", (int64_t)e->place);
+        if (s.o.index && e->x->id) tool_json_integer(t, "passage", (int64_t)e->place);
         json_real(t, "start_logit", (double)e->span->start_logit);
         json_real(t, "end_logit", (double)e->span->end_logit);
         json_real(t, "score", e->score);
@@ -550,26 +554,23 @@ static void add_answer(mrc_text *t, const question *k, size_t first, size_t n, e
 //==============================================================================
 // The passages to read for a question, from `first` on: how many, or -1 with the context's error.
 static ptrdiff_t find_passages(const question *k, size_t first) {
-    mrc_query query = { k->text->string, k->text->bytes };
+    const mrc_passage query = { "", "", k->text->string, k->text->bytes };
     size_t n = 1;
     s.passages[first] = (mrc_example){ .context = "" };
     if (k->context) {
         s.passages[first].context = k->context->string;
         s.passages[first].context_bytes = k->context->bytes;
-    } else if (!stages_are_words(&s.o)) {
-        const mrc_passage text = { "", "", query.text, query.bytes };
-        if (retrieval_run(&s.stages, &text, 1, k->top_k, s.found + first, &n) != MRC_OK) return -1;
-        for (size_t i = first; i < first + n; i++) {
-            s.hits[i] = (mrc_hit){ s.found[i].passage, s.found[i].score };
-        }
-    } else if (mrc_search(s.stages.searcher, &query, 1, k->top_k, s.hits + first, &n) != MRC_OK) {
+    } else if (retrieval_run(&s.stages, &query, 1, k->top_k, s.found + first, &n) != MRC_OK) {
         return -1;
     }
+    for (size_t i = first; i < first + n && !k->context; i++) {
+        s.hits[i] = (mrc_hit){ s.found[i].passage, s.found[i].score };
+        if (retrieval_example(&s.stages, s.hits[i].passage, &s.rooms[i], &s.passages[i])
+            != MRC_OK) return -1;
+    }
     for (size_t i = first; i < first + n; i++) {
-        if (!k->context && reader_passage(s.stages.ix, &s.hits[i], &s.rooms[i], &s.passages[i])
-                           != MRC_OK) return -1;
         s.passages[i].question = query.text;
-        s.passages[i].question_bytes = query.bytes;
+        s.passages[i].question_bytes = query.text_bytes;
     }
     return (ptrdiff_t)n;
 }
@@ -577,6 +578,7 @@ static ptrdiff_t find_passages(const question *k, size_t first) {
 // Answers a list of requests in one pass of the model.  0: that failed, and none is answered.
 static int read_pass(request *list) {
     size_t n = 0, at = 0;
+    cluster_begin(&s.cluster);
     entry *room = malloc((s.a.n_best_size + 1) * sizeof *room);
     int ok = room != NULL;
     for (request *q = list; q && ok; q = q->next) {
@@ -625,6 +627,34 @@ static request *take_requests(void) {
     return reads ? list : NULL;
 }
 
+// What the last pass has learnt of the cluster.
+static void note_cluster(int away) {
+    pthread_mutex_lock(&s.lock);
+    s.cluster_away = away;
+    s.cluster_asked = 0;
+    s.cluster_seen = tool_seconds();
+    pthread_mutex_unlock(&s.lock);
+}
+
+// The last pass was of this request alone and has failed.
+static void refuse_pass(request *q) {
+    mrc_status status = mrc_ctx_status(s.ctx);
+    log_line("%s", status ? mrc_ctx_message(s.ctx) : "no memory");
+    if (status == MRC_ERR_MEM || status == MRC_OK || !cluster_failed(&s.cluster)) {
+        int code = status == MRC_ERR_MEM || status == MRC_OK ? 503 : 500;
+        refuse(q, code, "service", "reading has failed: %s (the service's log says more)",
+               mrc_status_string(status));
+        return;
+    }
+    note_cluster(cluster_is_away(&s.cluster));
+    if (cluster_is_late(&s.cluster)) {
+        refuse(q, 504, "cluster", "the search cluster did not answer in time (the service's log "
+               "says more)");
+    }
+    refuse(q, 502, "cluster", "the search cluster %s (the service's log says more)",
+           cluster_is_away(&s.cluster) ? "does not answer" : "cannot answer this");
+}
+
 // Answers them; where a pass fails each request has one of its own, so that none pays for another.
 static void answer_requests(request *list) {
     if (!read_pass(list)) {
@@ -632,15 +662,11 @@ static void answer_requests(request *list) {
             next = q->next;
             q->next = NULL;
             mrc_ctx_clear_error(s.ctx);
-            if (!read_pass(q)) {
-                mrc_status status = mrc_ctx_status(s.ctx);
-                int code = status == MRC_ERR_MEM || status == MRC_OK ? 503 : 500;
-                log_line("%s", status ? mrc_ctx_message(s.ctx) : "no memory");
-                refuse(q, code, "service", "reading has failed: %s (the service's log says more)",
-                       mrc_status_string(status));
-            }
+            if (!read_pass(q)) refuse_pass(q);
             q->next = next;
         }
+    } else if (cluster_was_asked(&s.cluster)) {
+        note_cluster(0);
     }
     mrc_ctx_clear_error(s.ctx);
     for (request *q = list, *next; q; q = next) {
@@ -689,10 +715,15 @@ static void put_page(mrc_text *t, const char *nonce) {
 }
 
 static void put_health(mrc_text *t, int draining) {
+    pthread_mutex_lock(&s.lock);
+    const int away = s.cluster_away;
+    s.cluster_asked = 1;
+    pthread_mutex_unlock(&s.lock);
     mrc_text_add(t, "{", 1);
     tool_json_string(t, "status", draining ? "draining" : "ok");
-    if (s.stages.ix) tool_json_integer(t, "passages", (int64_t)mrc_index_size(s.stages.ix));
+    if (s.o.index) tool_json_integer(t, "passages", (int64_t)retrieval_size(&s.stages));
     else json_null(t, "passages");
+    if (s.o.source) tool_json_string(t, "cluster", away ? "away" : "ok");
     tool_json_integer(t, "max_body_bytes", (int64_t)s.a.max_body);
     tool_json_integer(t, "max_question_chars", (int64_t)s.a.max_question);
     tool_json_integer(t, "max_context_chars", (int64_t)s.a.max_context);
@@ -1094,7 +1125,10 @@ static void load_reader(void) {
     s.o.index = a->index;
     s.o.method = a->method;
     s.o.threads = tool_pool_threads();
-    if (s.o.index) tool_check(s.ctx, retrieval_open(s.ctx, &s.stages, &s.o));
+    if (s.o.index) {
+        cluster_open(&s.cluster, s.ctx, &s.o, a->top_k, 1, 1);
+        tool_check(s.ctx, retrieval_open(s.ctx, &s.stages, &s.o));
+    }
     tool_check(s.ctx, mrc_reader_new(s.ctx, &s.reader, a->model, &desc));
     s.passages = tool_allocate(a->max_batch, sizeof *s.passages);
     s.rooms = tool_allocate(a->max_batch, sizeof *s.rooms);
@@ -1180,12 +1214,29 @@ static void begin_drain(void) {
     log_line("ending: %zu requests to finish", active);
 }
 
+// Health is told at once, as the cluster was last seen; where it was asked for and that is 5
+// seconds ago the cluster is asked anew.
+static void look_at_cluster(double now) {
+    pthread_mutex_lock(&s.lock);
+    const int due = s.cluster_asked && now - s.cluster_seen >= 5;
+    const int was_away = s.cluster_away;
+    pthread_mutex_unlock(&s.lock);
+    if (!due || !s.o.source) return;
+    const int away = cluster_look(&s.cluster) != MRC_OK;
+    if (away != was_away) {
+        log_line("%s", away ? mrc_ctx_message(s.ctx) : "the cluster answers again");
+    }
+    note_cluster(away);
+    mrc_ctx_clear_error(s.ctx);
+}
+
 static void run_service(void) {
     double checked = tool_seconds(), since = 0;
     for (;;) {
         request *list = wait_for_requests();
         double now = tool_seconds();
         if (list) answer_requests(list);
+        else if (!tool_signal) look_at_cluster(now);
         if (now - checked > 0.2) {
             cut_slow();
             checked = now;
@@ -1205,6 +1256,9 @@ static void run_service(void) {
 
 static int run(tool_program *p) {
     (void)p;
+    if (engine_a.kind != ENGINE_NONE && !s.a.index) {
+        tool_fail(TOOL_USAGE, "--engine: of which index? (found no --index, expected the alias)");
+    }
     if (s.a.max_queue < s.a.max_batch) {
         tool_fail(TOOL_USAGE, "--max_queue: a request may have more (found %zu, expected at least "
                   "the %zu of --max_batch)", s.a.max_queue, s.a.max_batch);
@@ -1229,6 +1283,7 @@ static int run(tool_program *p) {
     for (size_t i = 0; i < s.a.max_batch; i++) mrc_text_free(&s.rooms[i]);
     mrc_reader_free(s.reader);
     if (s.o.index) retrieval_close(&s.stages);
+    cluster_close(&s.cluster);
     mrc_ctx_free(s.http_ctx);
     mrc_ctx_free(s.ctx);
     mrc_backend_free(s.be);
@@ -1274,6 +1329,8 @@ static tool_flag the_flags[] = {
     { .name = "log", .group = "service",
       .choice = &s.a.log, .preset = "requests", .choices = "requests|errors",
       .help = "what to say on stderr; questions and passages never are" },
+    ENGINE_FLAGS("5"),
+    ENGINE_QUERY_FLAGS,
     { 0 }
 };
 

@@ -18,7 +18,24 @@ enum { RETRIEVE_BM25, RETRIEVE_DENSE, RETRIEVE_COLBERT, RETRIEVE_HYBRID };
 enum { STAGE_BM25, STAGE_DENSE, STAGE_COLBERT, STAGE_FUSED, STAGE_RERANK, STAGES };
 static const char *const stage_names[STAGES] = { "bm25", "dense", "colbert", "fused", "rerank" };
 
+// An index that is in no folder, as a search cluster's.  Its passages have the numbers that they
+// have in a folder: ranks, ties and fusion are the same.  Of self, on the context's thread.
+typedef struct stages_source {
+    void       *self;
+    size_t      n, width;               // passages; floats of a vector, 0: it has none
+    uint64_t    fingerprint;            // of the model that made them
+    const char *model, *pooling;        // "": not said
+    size_t      max_length;             // 0: not said
+    // Hits of n queries as mrc_search has them: by vectors, or by words where v is NULL.
+    mrc_status (*find)(void *self, const mrc_passage *queries, const mrc_vectors *v, size_t n,
+                       size_t top_k, mrc_hit *hits, size_t *n_hits);
+    // A passage that find met since the last forget; until the next find.
+    mrc_status (*passage)(void *self, uint32_t number, mrc_passage *out);
+    void       (*forget)(void *self);
+} stages_source;
+
 typedef struct retrieval_options {
+    const stages_source *source;        // NULL: the folder `index`
     const char *index, *model, *token_model, *query_model, *reranker;
     int         kind, method, fusion, any_model, exact;
     size_t      rerank_top_k, depth, ef, threads;      // threads: of words and of vectors; 0: all
@@ -31,9 +48,10 @@ typedef struct stage_hit { uint32_t passage; double score, stage[STAGES]; } stag
 typedef struct retrieval {
     retrieval_options o;
     mrc_ctx      *ctx;
-    mrc_index    *ix;
+    mrc_index    *ix;                   // these four: of a folder
     mrc_searcher *searcher;
     mrc_dense    *dense[2];             // vectors, token rows
+    int           on[3];                // STAGE_BM25 to STAGE_COLBERT
     mrc_encoder  *encoder[2], *reranker;
     mrc_text      room;
 } retrieval;
@@ -62,7 +80,7 @@ TOOL_DEF mrc_status stages_encoder(mrc_ctx *ctx, const char *index, int tokens, 
     mrc_json *root;
     *out = NULL;
     mrc_status status = stages_path(ctx, file, index, "encoders.json");
-    if (status != MRC_OK || mrc_file_exists(file) != 1) return status;
+    if (status != MRC_OK || mrc_path_kind(file) != MRC_PATH_FILE) return status;
     status = mrc_json_load(ctx, &root, file);
     if (status != MRC_OK) return status;
     const mrc_json *entry = mrc_json_get(root, tokens ? "tokens" : "vectors");
@@ -80,36 +98,68 @@ TOOL_DEF mrc_status stages_encoder(mrc_ctx *ctx, const char *index, int tokens, 
 TOOL_DEF int stages_has(const char *index, const char *name) {
     char file[4096];
     return (size_t)snprintf(file, sizeof file, "%s/%s", index, name) < sizeof file
-        && mrc_file_exists(file) == 1;
+        && mrc_path_kind(file) == MRC_PATH_FILE;
 }
 
 //==============================================================================
 // Opening
 //==============================================================================
+// Passages of the index.
+TOOL_DEF size_t retrieval_size(const retrieval *r) {
+    return r->o.source ? r->o.source->n : mrc_index_size(r->ix);
+}
+
+// A passage of the index, of a source one that was found last; room keeps its texts.
+TOOL_DEF mrc_status retrieval_passage(retrieval *r, uint32_t number, mrc_text *room,
+                                      mrc_passage *out) {
+    const stages_source *from = r->o.source;
+    mrc_passage x;
+    if (!from) return mrc_index_passage(r->ix, number, room, out);
+    mrc_status status = from->passage(from->self, number, &x);
+    if (status != MRC_OK) return status;
+    const size_t id = strlen(x.id) + 1, title = strlen(x.title) + 1;
+    room->bytes = 0;
+    room->failed = 0;
+    mrc_text_add(room, x.id, id);
+    mrc_text_add(room, x.title, title);
+    mrc_text_add(room, x.text, x.text_bytes);
+    if (room->failed) return mrc_ctx_fail(r->ctx, MRC_ERR_MEM, "no memory for a passage");
+    *out = (mrc_passage){ room->data, room->data + id, room->data + id + title, x.text_bytes };
+    return MRC_OK;
+}
+
 // The encoder must be the one that made the vectors, and these of this index's passages.
 static mrc_status stages_fit(const retrieval *r, int tokens, const char *model) {
-    mrc_dense_info about = mrc_dense_about(r->dense[tokens]);
+    const stages_source *from = r->o.source;
+    mrc_dense_info about = from ? (mrc_dense_info){ .n = from->n, .width = from->width,
+                                                    .fingerprint = from->fingerprint }
+                         : mrc_dense_about(r->dense[tokens]);
     uint64_t own = mrc_encoder_fingerprint(r->encoder[tokens]);
+    size_t n = retrieval_size(r), width = mrc_encoder_width(r->encoder[tokens]);
     if (about.fingerprint && !r->o.any_model && about.fingerprint != own) {
         return mrc_ctx_fail(r->ctx, MRC_ERR_FORMAT, "%s: is not the model that made the vectors of "
                             "%s (found fingerprint %016llx, expected %016llx; --any_model takes it "
                             "all the same)", model, r->o.index, (unsigned long long)own,
                             (unsigned long long)about.fingerprint);
     }
-    if (about.n == mrc_index_size(r->ix)) return MRC_OK;
+    if (from && about.width != width) {
+        return mrc_ctx_fail(r->ctx, MRC_ERR_FORMAT, "%s: has vectors of %zu floats (expected %zu, "
+                            "as %s makes them)", r->o.index, about.width, width, model);
+    }
+    if (about.n == n) return MRC_OK;
     return mrc_ctx_fail(r->ctx, MRC_ERR_FORMAT, "%s: has vectors of other passages (found %zu, "
-                        "expected %zu)", r->o.index, about.n, mrc_index_size(r->ix));
+                        "expected %zu)", r->o.index, about.n, n);
 }
 
 static mrc_status stages_open_model(retrieval *r, int tokens, const char *model,
-                                    const char *pooling, const char *length) {
+                                    const char *pooling, size_t max_length) {
     if (!model) {
         return mrc_ctx_fail(r->ctx, MRC_ERR_ARG, "%s: does not say which model made its vectors "
                             "(expected --%s DIR)", r->o.index,
                             tokens ? "token_model" : "retrieval_model");
     }
     mrc_encoder_desc desc = { .pooling = pooling, .query_path = tokens ? NULL : r->o.query_model,
-                              .max_length = length ? (size_t)strtoul(length, NULL, 10) : 0,
+                              .max_length = max_length,
                               .head = tokens ? MRC_HEAD_TOKENS : MRC_HEAD_LINEAR };
     mrc_status status = mrc_encoder_new(r->ctx, &r->encoder[tokens], model, &desc);
     return status != MRC_OK ? status : stages_fit(r, tokens, model);
@@ -125,13 +175,15 @@ static mrc_status stages_open_one(retrieval *r, int tokens) {
     }
     if (status == MRC_OK) status = mrc_dense_open(r->ctx, &r->dense[tokens], r->o.index, tokens);
     if (status == MRC_OK) {
-        status = stages_open_model(r, tokens, given ? given : said[0], said[1], said[2]);
+        status = stages_open_model(r, tokens, given ? given : said[0], said[1],
+                                   said[2] ? (size_t)strtoul(said[2], NULL, 10) : 0);
     }
+    r->on[STAGE_DENSE + tokens] = status == MRC_OK;
     for (int i = 0; i < 3; i++) free(said[i]);
     return status;
 }
 
-static mrc_status stages_open_all(retrieval *r) {
+static mrc_status stages_open_folder(retrieval *r) {
     const retrieval_options *o = &r->o;
     int hybrid = o->kind == RETRIEVE_HYBRID;
     mrc_search_config config = mrc_search_config_default((mrc_bm25)o->method);
@@ -142,6 +194,7 @@ static mrc_status stages_open_all(retrieval *r) {
     mrc_status status = mrc_index_open(r->ctx, &r->ix, o->index);
     if (status == MRC_OK && (o->kind == RETRIEVE_BM25 || hybrid)) {
         status = mrc_searcher_new(r->ctx, &r->searcher, r->ix, &config);
+        r->on[STAGE_BM25] = status == MRC_OK;
     }
     if (status == MRC_OK
         && (o->kind == RETRIEVE_DENSE || (hybrid && stages_has(o->index, "vectors.bin")))) {
@@ -151,7 +204,29 @@ static mrc_status stages_open_all(retrieval *r) {
         && (o->kind == RETRIEVE_COLBERT || (hybrid && stages_has(o->index, "tokens.bin")))) {
         status = stages_open_one(r, 1);
     }
-    if (status == MRC_OK && hybrid && !r->dense[0] && !r->dense[1]) {
+    return status;
+}
+
+static mrc_status stages_open_source(retrieval *r) {
+    const retrieval_options *o = &r->o;
+    const stages_source *from = o->source;
+    r->on[STAGE_BM25] = o->kind == RETRIEVE_BM25 || o->kind == RETRIEVE_HYBRID;
+    if (o->kind == RETRIEVE_BM25 || (o->kind == RETRIEVE_HYBRID && !from->width)) return MRC_OK;
+    if (o->kind == RETRIEVE_COLBERT || !from->width) {
+        return mrc_ctx_fail(r->ctx, MRC_ERR_FORMAT, "%s: has no %s", o->index,
+                            o->kind == RETRIEVE_COLBERT ? "token rows" : "vectors (expected some: "
+                            "index --model_name_or_path DIR)");
+    }
+    r->on[STAGE_DENSE] = 1;
+    return stages_open_model(r, 0, o->model ? o->model : *from->model ? from->model : NULL,
+                             *from->pooling ? from->pooling : NULL, from->max_length);
+}
+
+static mrc_status stages_open_all(retrieval *r) {
+    const retrieval_options *o = &r->o;
+    mrc_status status = o->source ? stages_open_source(r) : stages_open_folder(r);
+    if (status == MRC_OK && o->kind == RETRIEVE_HYBRID && !r->on[STAGE_DENSE]
+        && !r->on[STAGE_COLBERT]) {
         return mrc_ctx_fail(r->ctx, MRC_ERR_FORMAT, "%s: has words only, so there is nothing to "
                             "fuse (expected vectors too: index --model_name_or_path DIR)",
                             o->index);
@@ -185,7 +260,11 @@ TOOL_DEF mrc_status retrieval_open(mrc_ctx *ctx, retrieval *r, const retrieval_o
 // One stage's hits of n queries: hits[q * depth ..], counts[q].
 static mrc_status retrieval_stage(retrieval *r, int stage, const mrc_passage *queries, size_t n,
                                   size_t depth, mrc_hit *hits, size_t *counts) {
+    const stages_source *from = r->o.source;
     mrc_status status;
+    if (stage == STAGE_BM25 && from) {
+        return from->find(from->self, queries, NULL, n, depth, hits, counts);
+    }
     if (stage == STAGE_BM25) {
         mrc_query *list = stages_take(r->ctx, n, sizeof *list);
         if (!list) return MRC_ERR_MEM;
@@ -204,7 +283,8 @@ static mrc_status retrieval_stage(retrieval *r, int stage, const mrc_passage *qu
     config.threads = r->o.threads;
     status = mrc_encoder_encode(r->encoder[tokens], MRC_SIDE_QUERY, queries, n, &v);
     if (status != MRC_OK) return status;
-    status = mrc_dense_search(r->dense[tokens], &v, depth, &config, hits, counts);
+    status = from ? from->find(from->self, queries, &v, n, depth, hits, counts)
+           : mrc_dense_search(r->dense[tokens], &v, depth, &config, hits, counts);
     mrc_vectors_free(&v);
     return status;
 }
@@ -258,7 +338,7 @@ static mrc_status retrieval_texts(retrieval *r, const stage_hit *hits, size_t n,
                                   mrc_passage *list) {
     for (size_t i = 0; i < n; i++) {
         mrc_passage x;
-        mrc_status status = mrc_index_passage(r->ix, hits[i].passage, &r->room, &x);
+        mrc_status status = retrieval_passage(r, hits[i].passage, &r->room, &x);
         if (status != MRC_OK) return status;
         size_t title = strlen(x.title) + 1;
         char *copy = stages_take(r->ctx, title + x.text_bytes + 1, 1);
@@ -303,12 +383,13 @@ TOOL_DEF mrc_status retrieval_run(retrieval *r, const mrc_passage *queries, size
     int hybrid = r->o.kind == RETRIEVE_HYBRID;
     size_t depth = hybrid ? r->o.depth : top_k;
     if (r->reranker && r->o.rerank_top_k > depth && !hybrid) depth = r->o.rerank_top_k;
-    if (depth > mrc_index_size(r->ix)) depth = mrc_index_size(r->ix);
+    if (depth > retrieval_size(r)) depth = retrieval_size(r);
+    if (r->o.source) r->o.source->forget(r->o.source->self);
     mrc_status status = MRC_OK;
     mrc_hit *hits[3] = { NULL, NULL, NULL };
     size_t *n_hits[3] = { NULL, NULL, NULL };
     for (int s = 0; s < 3 && status == MRC_OK; s++) {
-        if (s == STAGE_BM25 ? !r->searcher : !r->dense[s - 1]) continue;
+        if (!r->on[s]) continue;
         if (n && depth > SIZE_MAX / sizeof **hits / n) {
             status = mrc_ctx_fail(r->ctx, MRC_ERR_MEM, "no memory for %zu times %zu hits", n,
                                   depth);

@@ -356,7 +356,7 @@ static mrc_json *results_of(const sweep_run *r) {
     char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
     mrc_json *results = NULL;
     tool_path(path, tool_path(dir, args.output_dir, r->name), "all_results.json");
-    if (mrc_file_exists(path) != 1) return NULL;
+    if (mrc_path_kind(path) != MRC_PATH_FILE) return NULL;
     tool_check(ctx, mrc_json_load(ctx, &results, path));
     return results;
 }

@@ -488,16 +488,16 @@ TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
 // folder is not made yet, so that a run that fails leaves nothing.
 TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     char at[TOOL_PATH_BYTES];
-    const int kind = mrc_file_exists(path);
-    if (kind == 1 && is_folder) {
+    const mrc_path kind = mrc_path_kind(path);
+    if (kind == MRC_PATH_FILE && is_folder) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", path);
     }
-    if (kind == 2 && !is_folder) {
+    if (kind == MRC_PATH_DIR && !is_folder) {
         tool_fail(TOOL_BAD_INPUT, "%s: is a directory (expected the name of a file)", path);
     }
     if (strlen(path) >= sizeof at) tool_fail(TOOL_USAGE, "%.60s...: the path is too long", path);
     strcpy(at, path);
-    for (int up = kind != 2; up; ) {    // the nearest folder that is there
+    for (int up = kind != MRC_PATH_DIR; up; ) {    // the nearest folder that is there
         char *slash = strrchr(at, '/');
         if (!slash) strcpy(at, ".");
         else if (slash == at) at[1] = '\0';
@@ -528,12 +528,12 @@ TOOL_DEF char *tool_read_text(mrc_ctx *ctx, const char *path) {
 
 // Ends the program when a path is no folder, before the library says so of a file in it.
 TOOL_DEF void tool_want_model(const char *path) {
-    const int kind = mrc_file_exists(path);
-    if (kind == 1) {
+    const mrc_path kind = mrc_path_kind(path);
+    if (kind == MRC_PATH_FILE) {
         tool_fail(TOOL_BAD_INPUT, "%s: is a file (expected a model directory: the folder that has "
                   "config.json and the weights)", path);
     }
-    if (kind != 2) {
+    if (kind != MRC_PATH_DIR) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
         const int local = slash == path || *path == '.' || *path == '~' || !*name
                        || (slash && memchr(path, '/', (size_t)(slash - path)));

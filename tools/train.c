@@ -147,6 +147,7 @@ static void load_weights(run *r, const mrc_model_config *config) {
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path,
                                  .config = r->checkpoint[0] && !r->a->task ? NULL : config,
+                                 .question_path = r->checkpoint[0] ? NULL : r->a->query_model,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
@@ -291,7 +292,7 @@ static void save_best(run *r) {
     if (status == MRC_OK) status = mrc_dir_sync(r->ctx, fresh);
     if (status != MRC_OK) mrc_dir_remove(r->ctx, fresh);    // the first error is the one to report
     tool_check(r->ctx, status);
-    if (mrc_file_exists(best)) move(best, old);
+    if (mrc_path_kind(best)) move(best, old);
     move(fresh, best);
     tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a->output_dir));
     tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
@@ -466,8 +467,8 @@ static int eval_due(const run *r) {
 // The learning rate of the step to come.
 static double rate_of(const run *r) {
     mrc_schedule_config c = mrc_schedule_config_default((mrc_schedule)r->a->schedule);
-    c.warmup_steps = r->warmup_steps;
-    c.total_steps = r->total_steps;
+    c.num_warmup_steps = r->warmup_steps;
+    c.num_training_steps = r->total_steps;
     if (r->a->lr_num_cycles > 0) c.num_cycles = r->a->lr_num_cycles;
     c.power = r->a->lr_power;
     c.lr_end = r->a->lr_end;
@@ -716,6 +717,7 @@ static void close_run(run *r) {
     mrc_pairs_free(r->pairs);
     mrc_pairs_free(r->eval_pairs);
     mrc_encoder_free(r->encoder);
+    mrc_encoder_free(r->teacher);
     mrc_tokenizer_free(r->tok);
     mrc_optimizer_free(r->optimizer);
     mrc_ctx_free(r->ctx);

@@ -46,6 +46,7 @@ typedef struct train_args {
     // Of --task biencoder, colbert and cross:
     int     task, similarity, query_expansion;
     const char *passages, *qrels, *queries, *negatives, *teacher, *negative_ranks, *pooling;
+    const char *teacher_model, *query_model;
     const char *eval_passages, *eval_queries, *eval_qrels, *eval_negatives;
     const char *query_marker, *passage_marker;
     size_t  num_negatives, projection_size, query_max_length, passage_max_length, mini_batch_size;
@@ -310,6 +311,13 @@ static tool_flag the_flags[] = {
       .help = "drawn for each question, anew in each epoch" },
     { .name = "teacher", .string = &A.teacher, .value = "RUN",
       .help = "a TREC run with the scores that --loss margin_mse and kl learn from" },
+    { .name = "teacher_model", .string = &A.teacher_model, .value = "DIR",
+      .help = "instead: a cross-encoder, or any other encoder, that gives those scores in each "
+              "step" },
+    { .name = "query_model_name_or_path", .string = &A.query_model, .value = "DIR",
+      .otherwise = "the same model",
+      .help = "biencoder: a second tower, which reads the questions; the result is a folder with "
+              "ctx_encoder and question_encoder" },
     { .name = "scale", .real = &A.scale, .max = 1e6, .above_min = 1,
       .otherwise = "20 of cosines, else 1",
       .help = "of similarities, 1 / temperature; --loss margin_mse takes them as they are" },

@@ -10,9 +10,31 @@ static const mrc_head_type task_heads[] = { MRC_HEAD_LINEAR, MRC_HEAD_POOL, MRC_
 //==============================================================================
 // Flags
 //==============================================================================
+// The models beside --model_name_or_path, and who uses them.
+static void retrieval_check_models(const train_args *a) {
+    const int teaches = a->loss == LOSS_INFONCE + MRC_CONTRASTIVE_MARGIN_MSE
+                     || a->loss == LOSS_INFONCE + MRC_CONTRASTIVE_KL;
+    if ((a->teacher || a->teacher_model) && !teaches) {
+        tool_fail(TOOL_USAGE, "--%s: is of --loss margin_mse and kl, and no other loss looks at "
+                  "it", a->teacher ? "teacher" : "teacher_model");
+    }
+    if (a->teacher && a->teacher_model) {
+        tool_fail(TOOL_USAGE, "--teacher_model: contradicts --teacher (found both, expected one)");
+    }
+    if (a->query_model && a->task != TASK_BIENCODER) {
+        tool_fail(TOOL_USAGE, "--query_model_name_or_path: is of --task biencoder (found --task "
+                  "%s)", a->task == TASK_COLBERT ? "colbert" : "cross");
+    }
+    if (a->query_model && !a->model_name_or_path) {
+        tool_fail(TOOL_USAGE, "--query_model_name_or_path: is the second of two models (found "
+                  "--config_name, expected --model_name_or_path DIR)");
+    }
+}
+
 static void retrieval_check(train_args *a, const tool_program *p) {
     static const char *const own[] = {
-        "passages", "qrels", "queries", "negatives", "teacher", "num_negatives", "negative_ranks",
+        "passages", "qrels", "queries", "negatives", "teacher", "teacher_model",
+        "query_model_name_or_path", "num_negatives", "negative_ranks",
         "scale", "similarity", "pooling", "projection_size", "query_max_length",
         "passage_max_length", "mini_batch_size", "eval_passages", "eval_queries", "eval_qrels",
         "eval_negatives", "query_marker", "passage_marker", "query_expansion", NULL };
@@ -42,6 +64,7 @@ static void retrieval_check(train_args *a, const tool_program *p) {
         tool_fail(TOOL_USAGE, "--loss: is of --task reader (expected infonce, symmetric, listwise, "
                   "bce, margin_mse or kl)");
     }
+    retrieval_check_models(a);
     if (a->eval_qrels && !(a->eval_passages && a->eval_queries)) {
         tool_fail(TOOL_USAGE, "--eval_qrels: names questions and passages (expected --eval_queries "
                   "and --eval_passages too)");
@@ -130,8 +153,11 @@ static void retrieval_data(run *r) {
     say_pairs(eval.path, r->eval_pairs);
 }
 
-// After the model: texts become rows by its rules.
+// After the model: texts become rows by its rules.  The teacher only reads.
 static void retrieval_encoder(run *r) {
+    if (r->a->teacher_model) {
+        tool_check(r->ctx, mrc_encoder_new(r->ctx, &r->teacher, r->a->teacher_model, NULL));
+    }
     mrc_encoder_desc desc = { .config = &r->model_config, .model = r->model, .tokenizer = r->tok };
     tool_check(r->ctx, mrc_encoder_new(r->ctx, &r->encoder, r->a->model_name_or_path
                                        ? r->a->model_name_or_path : r->tokenizer_dir, &desc));
@@ -152,7 +178,7 @@ static mrc_step_result retrieval_step(run *r, size_t first, size_t n, double max
         .micro_batch = r->a->mini_batch_size, .num_negatives = r->a->num_negatives,
         .seed = (uint64_t)(r->a->data_seed < 0 ? tool_common.seed : r->a->data_seed),
         .epoch = r->epoch, .loss = (mrc_contrastive_loss)(r->a->loss - LOSS_INFONCE),
-        .scale = r->a->scale, .lr = rate, .max_loss = max_loss,
+        .teacher = r->teacher, .scale = r->a->scale, .lr = rate, .max_loss = max_loss,
         .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 0 },
         .forward = mrc_forward_config_default() };
     desc.forward.dropout = 1;

@@ -52,7 +52,7 @@ typedef struct run {
     char           checkpoint[TOOL_PATH_BYTES]; // resumed from; "": began at step 0
     uint64_t       saved_step;          // of the newest checkpoint, UINT64_MAX: none
     mrc_pairs     *pairs, *eval_pairs;  // of a --task for retrieval; NULL: a reader
-    mrc_encoder   *encoder;
+    mrc_encoder   *encoder, *teacher;
     mrc_batch_plan plan;                // of `epoch`; batch `at` is next
     uint32_t       epoch;
     size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
@@ -84,7 +84,7 @@ static int is_run_file(const char *name) {
         "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
         ".best.tmp", ".best.old", "modules.json", "config_sentence_transformers.json",
         "sentence_bert_config.json", "artifact.metadata", "1_Pooling", "1_Dense", "2_Dense",
-        "2_Normalize", "3_Normalize", ".eval.tmp" };
+        "2_Normalize", "3_Normalize", "ctx_encoder", "question_encoder", ".eval.tmp" };
     const size_t own = sizeof names / sizeof *names;
     const char *known;
     for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
@@ -168,14 +168,14 @@ static void refuse_own_source(const run *r, const char *flag, const char *path) 
 static void open_output(run *r) {
     r->lock = r->log = -1;
     if (!is_writer(r)) return;
-    int kind = mrc_file_exists(r->a->output_dir);
-    if (kind == 1) {
+    mrc_path kind = mrc_path_kind(r->a->output_dir);
+    if (kind == MRC_PATH_FILE) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", r->a->output_dir);
     }
     refuse_own_source(r, "--model_name_or_path", r->a->model_name_or_path);
     refuse_own_source(r, "--config_name", r->a->config_name);
     refuse_own_source(r, "--tokenizer_name", r->a->tokenizer_name);
-    if (kind == 2) {
+    if (kind == MRC_PATH_DIR) {
         lock_output(r);
         refuse_full(r);
     }
@@ -350,11 +350,15 @@ static void each_input(run *r, input_fn fn, void *user) {
     fn(r, user, "eval_negatives", r->a->eval_negatives);
     fn(r, user, "config.json", r->a->model_name_or_path
        ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
+    fn(r, user, "query model", r->a->query_model
+       ? tool_path(path, r->a->query_model, "config.json") : NULL);
+    fn(r, user, "teacher model", r->a->teacher_model
+       ? tool_path(path, r->a->teacher_model, "config.json") : NULL);
     for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
         const char *dir = r->tokenizer_dir;
-        int is_dir = mrc_file_exists(dir) == 2;
+        int is_dir = mrc_path_kind(dir) == MRC_PATH_DIR;
         const char *of = is_dir ? tool_path(path, dir, file) : i == 0 ? dir : NULL;
-        fn(r, user, file, of && mrc_file_exists(of) == 1 ? of : NULL);
+        fn(r, user, file, of && mrc_path_kind(of) == MRC_PATH_FILE ? of : NULL);
     }
 }
 
@@ -365,7 +369,7 @@ static mrc_status sum_one(mrc_ctx *ctx, void *user, const char *name) {
     char path[TOOL_PATH_BYTES];
     uint32_t crc;
     uint64_t bytes;
-    if (mrc_file_exists(tool_path(path, sum->dir, name)) != 1) return MRC_OK;
+    if (mrc_path_kind(tool_path(path, sum->dir, name)) != MRC_PATH_FILE) return MRC_OK;
     mrc_status status = mrc_file_crc32c(ctx, path, &crc, &bytes);
     if (status != MRC_OK) return status;
     sum->bytes += bytes;
@@ -377,7 +381,7 @@ static void input_add(run *r, void *user, const char *key, const char *path) {
     mrc_text *t = user;
     folder_sum sum = { .dir = path };
     if (!path) return;
-    const int folder = mrc_file_exists(path) == 2;
+    const int folder = mrc_path_kind(path) == MRC_PATH_DIR;
     if (folder && strcmp(key, "config.json") == 0) {    // --config_name may be a folder
         char file[TOOL_PATH_BYTES];
         input_add(r, user, key, tool_path(file, path, "config.json"));
@@ -666,7 +670,7 @@ static void find_checkpoint(run *r) {
     r->checkpoint[0] = 0;
     if (!wanted) return;
     if (*wanted) {
-        if (mrc_file_exists(wanted) != 2) {
+        if (mrc_path_kind(wanted) != MRC_PATH_DIR) {
             tool_fail(TOOL_BAD_INPUT, "%s: no such checkpoint (expected a directory)", wanted);
         }
         folder_want_checkpoint(r->ctx, wanted);
@@ -693,7 +697,8 @@ static int is_finished(run *r) {
     mrc_json *root;
     const char *wanted = r->a->resume_from_checkpoint;
     if (!wanted || *wanted) return 0;
-    if (mrc_file_exists(tool_path(path, r->a->output_dir, "trainer_state.json")) != 1) return 0;
+    tool_path(path, r->a->output_dir, "trainer_state.json");
+    if (mrc_path_kind(path) != MRC_PATH_FILE) return 0;
     tool_check(r->ctx, mrc_json_load(r->ctx, &root, path));
     const mrc_json *finished = mrc_json_get(root, "finished");
     int done = finished && finished->type == MRC_JSON_TRUE;
@@ -718,7 +723,7 @@ static void restore_best(run *r) {
     char best[TOOL_PATH_BYTES], old[TOOL_PATH_BYTES], fresh[TOOL_PATH_BYTES];
     tool_path(best, r->a->output_dir, "best");
     tool_path(old, r->a->output_dir, ".best.old");
-    if (!mrc_file_exists(best) && mrc_file_exists(old)) move(old, best);
+    if (!mrc_path_kind(best) && mrc_path_kind(old)) move(old, best);
     tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
     tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(fresh, r->a->output_dir, ".best.tmp")));
 }

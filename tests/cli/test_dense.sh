@@ -28,6 +28,24 @@ fails 3 '--pooling goes without' build/train --task biencoder $lacking --max_ste
 works build/train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
 refuses 2 '--pooling: is of --task biencoder' build/train --task colbert $begin --max_steps 1 \
     --pooling mean --output_dir "$dir/no"
+# Two towers: both learn, and a run that is stopped and resumed ends with the same bytes.
+towers="--task biencoder --model_name_or_path $dir/bi --query_model_name_or_path $dir/pieces --train_file
+        data/train.jsonl --validation_file data/validation.jsonl --per_device_train_batch_size 8
+        --eval_steps 2 --save_steps 2 --similarity dot --pooling cls"
+works build/train $towers --max_steps 4 --output_dir "$dir/towers"
+works build/train $towers --max_steps 4 --output_dir "$dir/again"
+rm -rf "$dir/again/checkpoint-4" "$dir/again/ctx_encoder" "$dir/again/question_encoder" \
+    "$dir/again/trainer_state.json"
+works build/train $towers --max_steps 4 --output_dir "$dir/again" --resume_from_checkpoint
+for tower in ctx_encoder question_encoder best/question_encoder; do
+    same "$dir/towers/$tower/model.safetensors" "$dir/again/$tower/model.safetensors"
+done
+cmp -s "$dir/towers/ctx_encoder/model.safetensors" "$dir/bi/model.safetensors" \
+    && bad "the passages' tower did not learn" || ok
+cmp -s "$dir/towers/question_encoder/model.safetensors" "$dir/pieces/model.safetensors" \
+    && bad "the questions' tower did not learn" || ok
+refuses 2 '--query_model_name_or_path: is of --task biencoder' build/train --task colbert $begin \
+    --max_steps 1 --query_model_name_or_path "$dir/bi" --output_dir "$dir/no"
 works build/train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
     --query_marker "" --passage_marker ""
 fails 3 'no marker' build/train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"
@@ -41,6 +59,17 @@ cross="--config_name data/config.json --tokenizer_name data --train_file $dir/li
        --validation_file $dir/lists.jsonl --per_device_train_batch_size 4 --num_negatives 1"
 works build/train --task cross $cross --max_steps 2 --output_dir "$dir/cross"
 works build/train --task cross $cross --max_steps 2 --output_dir "$dir/cross2" --loss listwise
+# A model that teaches: its scores are those of a run of it.
+works build/train --task cross $cross --max_steps 2 --output_dir "$dir/taught" --loss margin_mse \
+    --teacher_model "$dir/cross" --logging_steps 1
+grep -q '"train/loss": [0-9]' "$dir/taught/log.jsonl" && ok || bad "no loss under --teacher_model"
+works build/train --task cross --model_name_or_path "$dir/cross" --train_file "$dir/lists.jsonl" \
+    --per_device_train_batch_size 4 --num_negatives 1 --max_steps 1 --output_dir "$dir/taught2" --loss \
+    margin_mse --teacher_model "$dir/cross" --logging_steps 1 --weight_decay 0 --warmup_steps 0
+refuses 2 '--teacher_model: is of --loss' build/train --task cross $cross --max_steps 1 --output_dir \
+    "$dir/no" --teacher_model "$dir/cross"
+refuses 2 '--teacher_model: contradicts --teacher' build/train --task cross $cross --max_steps 1 \
+    --output_dir "$dir/no" --loss kl --teacher "$dir/lines" --teacher_model "$dir/cross"
 fails 2 'is of --task reader' build/train --task cross $cross --max_steps 1 --output_dir "$dir/no" \
     --loss focal
 fails 2 'is not of this --task' build/train $begin --max_steps 1 --output_dir "$dir/no" --scale 3
@@ -117,6 +146,40 @@ same "$dir/c.npy" "$dir/d.npy"
 echo '{"question": "T other words"}' >"$dir/row.jsonl"
 works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
 same "$dir/c.npy" "$dir/d.npy"
+# Of two towers the side says which one reads; both of one folder are those of each alone.
+for side in ctx_encoder:passage question_encoder:query; do
+    works build/embed --model_name_or_path "$dir/towers" --input "$dir/one" --side "${side#*:}" \
+        --output "$dir/c.npy"
+    works build/embed --model_name_or_path "$dir/towers/${side%:*}" --input "$dir/one" --side \
+        "${side#*:}" --output "$dir/d.npy"
+    same "$dir/c.npy" "$dir/d.npy"
+    cmp -s "$dir/c.npy" "$dir/before.npy" && bad "both sides have one tower" || ok
+    mv "$dir/c.npy" "$dir/before.npy"
+done
+works build/index --passages "$dir/passages.tsv" --unique --analyzer whitespace --output "$dir/ix2" \
+    --model_name_or_path "$dir/towers"
+works build/search --index "$dir/ix2" --queries "$dir/questions.jsonl" --retriever dense --run "$dir/a.run"
+works build/search --index "$dir/ix2" --queries "$dir/questions.jsonl" --retriever dense --run \
+    "$dir/b.run" --retrieval_model "$dir/towers/ctx_encoder" --query_model_name_or_path \
+    "$dir/towers/question_encoder"
+same "$dir/a.run" "$dir/b.run"
+fails 3 'makes its vectors otherwise' build/search --index "$dir/ix2" --queries \
+    "$dir/questions.jsonl" --retriever dense --run "$dir/b.run" --query_model_name_or_path "$dir/bi"
+# A head that is not there is not made up: a cross-encoder by its class name alone.
+cp -r "$dir/pieces" "$dir/headless"
+rm -rf "$dir/headless"/*Pooling "$dir/headless"/*Normalize "$dir/headless"/modules.json \
+    "$dir/headless"/*sentence*
+sed 's/"architectures": \["[A-Za-z]*"\]/"architectures": ["RobertaForSequenceClassification"]/' \
+    "$dir/pieces/config.json" >"$dir/headless/config.json"
+fails 3 'has no classifier.dense.weight' build/search --index "$dir/ix2" --queries \
+    "$dir/questions.jsonl" --reranker "$dir/headless" --run "$dir/no.run"
+# What has no one vector has no pooling.
+fails 3 '--pooling is of encoders' build/embed --model_name_or_path "$dir/colbert" --input \
+    "$dir/one" --output "$dir/no.safetensors" --pooling mean
+fails 3 '--pooling is of encoders' build/embed --model_name_or_path "$dir/cross" --input \
+    "$dir/one" --output "$dir/no.npy" --pooling mean
+fails 3 '--pooling is of encoders' build/index --passages "$dir/passages.tsv" --output "$dir/ix" \
+    --model_name_or_path "$dir/bi" --tokens --pooling mean
 # With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
 works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
     "$dir/a8.npy" --dtype int8

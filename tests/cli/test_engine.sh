@@ -1,22 +1,28 @@
 #!/bin/sh
-# index, search and ask --engine against a cluster that misbehaves as it is told, which is
-# tests/support/bad_server.c: each ends with its exit code and one line, and no credential is in
-# any.  tests/peers/compare_engine.py holds the rankings of a real node.  Run from the repository
-# root after ./build.sh.
+# index, search, ask and serve --engine against a cluster that misbehaves as it is told, which is
+# tests/support/bad_server.c: each ends with its exit code and one line, serve goes on, and no
+# credential is in any.  Where it behaves the rankings are those of a folder, by words, by vectors,
+# fused and reranked; tests/peers/engine_node.py holds those of a real node.  Run from the
+# repository root after ./build.sh.
+#
+# MRC_ENGINE is a folder with another build of the programs, as one with a sanitizer; MRC_UNDER is a
+# command that index, search and ask run under, as `valgrind -q --error-exitcode=99`.
 . "$(dirname "$0")/../lib.sh"
 begin
+bin=${MRC_ENGINE:-build} under=${MRC_UNDER:-}
 printf '1\ta b\n2\tb c\n3\tc d\n' >"$dir/p.tsv"
 printf '{"id": "q", "question": "a"}\n' >"$dir/q.jsonl"
-if build/index --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
+if "$bin/index" --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
     2>&1 | grep -q 'no libcurl'; then
     skip "this build has no libcurl: a search cluster in place of an index"
     end
 fi
-$CC -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c || exit 3
+$CC -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c -lm || exit 3
 
 # start MODE: the server, its address in $url.
 start() {
-    [ -z "$running" ] || kill "$running"
+    # shellcheck disable=SC2086
+    [ -z "$running" ] || kill $running
     rm -f "$dir/port"
     "$dir/server" "$dir/port" "$1" &
     running=$!
@@ -28,7 +34,8 @@ start() {
 engine() {
     code=$1 text=$2 program=$3
     shift 3
-    gives "$code" "$text" "build/$program" "$@" --engine elasticsearch
+    # shellcheck disable=SC2086
+    gives "$code" "$text" $under "$bin/$program" "$@" --engine elasticsearch
     cat "$dir/out" "$dir/err" >>"$dir/all"
 }
 index() {
@@ -67,6 +74,14 @@ MRC_SEARCH_AUTH='Basic me:secret7' && export MRC_SEARCH_AUTH
 index 0 '3 passages in k-' --url "$url"
 unset MRC_SEARCH_AUTH
 search 0 'q Q0 a 1 1.5 mrc' --url "$url"
+search 0 'q Q0 a 1 1.5 mrc' --url "http://127.0.0.1:1,$url"     # the first is away
+start uuid
+search 0 'q Q0 a 1 1.5 mrc' --url "$url,$url"
+first=$running running= one=$url
+start uuid
+search 3 "is another cluster than $one (found cluster_uuid u" --url "$one,$url"
+running="$first $running"
+start good
 search 2 'gives 10000 at most' --url "$url" --top_k 20000
 for row in "401 5 refuses the credentials" "429 5 is overloaded" "html 3 is this a search cluster" \
     "redirect 3 status 302" "opensearch 3 found opensearch" "old 3 version 6.8.0" \
@@ -89,13 +104,16 @@ for row in "missing 5 status 404" "stranger 3 was not made by index" "late 5 did
     row=${row#* }
     search "${row%% *}" "${row#* }" --url "$url"
 done
-search 2 'searched by words' --url "$url" --retriever dense
+search 2 'has no token rows' --url "$url" --retriever colbert
+search 3 'k: has no vectors' --url "$url" --retriever dense
+start good
+search 3 'has words only' --url "$url" --retriever hybrid
 # ask reads the passages that the cluster finds, as it would those of a folder.
 build/train --config_name data/config.json --tokenizer_name data --train_file data/train.jsonl \
     --output_dir "$dir/model" --head linear --max_steps 1 --max_train_samples 8 >/dev/null 2>&1 \
     || bad "no model to ask"
 printf '{"id": "a", "title": "T", "text": "Anna lives in Oslo."}\n' >"$dir/a.jsonl"
-build/index --passages "$dir/a.jsonl" --analyzer whitespace --output "$dir/local" 2>/dev/null \
+"$bin/index" --passages "$dir/a.jsonl" --analyzer whitespace --output "$dir/local" 2>/dev/null \
     || bad "no local index"
 read_answers() {                        # but for what the index's scores go into
     sed 's/"score": [^,]*, //g; s/"confidence": [^,]*, //g; s/, "retrieval_score": [^,}]*//g'
@@ -110,17 +128,179 @@ asks() {
 asks 0 '"passage": "a", "title": "T"' --index k --url "$url"
 read_answers <"$dir/out" >"$dir/theirs"
 grep -q '"retrieval_score": 1.5' "$dir/out" && ok || bad "ask: its score: $(cat "$dir/out")"
-build/ask --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
+"$bin/ask" --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
     --index "$dir/local" 2>/dev/null | read_answers >"$dir/ours"
 cmp -s "$dir/ours" "$dir/theirs" && ok || bad "ask: other answers: $(cat "$dir/ours" "$dir/theirs")"
 asks 2 'of which index' --url "$url" --context README.md
-asks 2 'searched by words' --url "$url" --index k --retriever hybrid
+asks 2 'has no token rows' --url "$url" --index k --retriever colbert
 for row in "no_text 3 without its text" "missing 5 status 404" "401 5 refuses the credentials" \
     "stranger 3 was not made by index"; do
     start "${row%% *}"
     row=${row#* }
     asks "${row%% *}" "${row#* }" --index k --url "$url" --auth_file "$dir/auth"
 done
+
+#---------------------------------------------------------------------------------------------------
+# A cluster that behaves: what is found there is what is found in a folder
+#---------------------------------------------------------------------------------------------------
+tiny="--config_name data/config.json --tokenizer_name data --train_file data/train.jsonl
+      --per_device_train_batch_size 4 --max_steps 1 --seed 1"
+# shellcheck disable=SC2086
+for task in biencoder cross; do
+    build/train --task $task $tiny --output_dir "$dir/$task" >/dev/null 2>&1 || bad "no $task"
+done
+sed -n '1~8p' data/validation.jsonl | head -n 40 | awk '{ sub(/"id": *"[^"]*"/, "\"id\": \"p" NR "\""); print }' \
+    >"$dir/many.jsonl"
+words="--passages $dir/many.jsonl --unique --analyzer korean"
+# shellcheck disable=SC2086
+"$bin/index" $words --output "$dir/folder" --model_name_or_path "$dir/biencoder" 2>/dev/null \
+    || bad "no folder"
+# ranks NAME ARGUMENTS..: queries and passages of search's run, in order, in $dir/NAME.
+ranks() {
+    name=$1
+    shift
+    run "$bin/search" --queries "$dir/many.jsonl" --top_k 5 "$@"
+    cat "$dir/err" >>"$dir/all"
+    [ $code = 0 ] && ok || { bad "search $*"; shows; }
+    cut -d' ' -f1,3,4 "$dir/out" >"$dir/$name"
+}
+# alike FLAGS..: the cluster at $url ranks as the folder does.
+alike() {
+    ranks folder.run --index "$dir/folder" --method elasticsearch "$@"
+    cut -d' ' -f5 "$dir/out" >"$dir/folder.scores"
+    ranks cluster.run --index k --engine "$engine" --url "$url" "$@"
+    cut -d' ' -f5 "$dir/out" >"$dir/cluster.scores"
+    case $* in
+    *dense*|*hybrid*)           # a folder sums in 32 bits: nearly equal ones may change places
+        paste -d' ' "$dir/folder.run" "$dir/folder.scores" "$dir/cluster.run" "$dir/cluster.scores" \
+            | awk '{ d = $4 - $8; n++; moved += $2 != $6 }
+                   $1 != $5 || $3 != $7 || d > 1e-4 || d < -1e-4 { wrong++ }
+                   END { exit wrong > 0 || n < 100 || moved * 20 > n }' && ok \
+            || bad "$*: $(paste "$dir/folder.scores" "$dir/cluster.scores" | head -n 5)" ;;
+    *)  [ -s "$dir/folder.run" ] && same "$dir/folder.run" "$dir/cluster.run" ;;
+    esac
+}
+for mode in es7 es8 os2; do
+    start $mode
+    engine=elasticsearch graph=--graph
+    [ $mode != os2 ] || engine=opensearch
+    [ $mode != es7 ] || graph=
+    # shellcheck disable=SC2086
+    gives 0 ' passages in k-' "$bin/index" $words --output k --engine $engine --url "$url" $graph \
+        --model_name_or_path "$dir/biencoder"
+    alike --retriever dense
+    alike --retriever hybrid
+    [ $mode != es8 ] || alike --retriever dense --exact
+    if [ $mode = es7 ]; then
+        alike
+        alike --retriever bm25 --reranker "$dir/cross" --rerank_top_k 3
+        ranks folder.run --index "$dir/folder" --method elasticsearch
+        ranks cluster.run --index k --engine $engine --url "$url" --search_template mine
+        same "$dir/folder.run" "$dir/cluster.run"
+        # What is there is not sent again, and another model is another index.
+        # shellcheck disable=SC2086
+        gives 0 ', 0 sent in' "$bin/index" $words --output k --engine $engine --url "$url" --resume \
+            --model_name_or_path "$dir/biencoder"
+        gives 3 'is not the model that made' "$bin/search" --queries "$dir/q.jsonl" --index k \
+            --engine $engine --url "$url" --retriever dense --retrieval_model "$dir/cross"
+        # shellcheck disable=SC2086
+        gives 3 '--graph: this version has none' "$bin/index" $words --output k --engine $engine \
+            --url "$url" --graph --model_name_or_path "$dir/biencoder"
+    fi
+done
+start good
+index 3 'this version scores no vectors (found 7.0' --url "$url" --model_name_or_path "$dir/biencoder"
+index 3 'expected a bi-encoder' --url "$url" --model_name_or_path "$dir/cross"
+index 2 'has no token rows' --url "$url" --model_name_or_path "$dir/biencoder" --tokens
+index 2 'a cluster is sent f32' --url "$url" --model_name_or_path "$dir/biencoder" --form int8
+search 2 'one query for one stage' --url "$url" --retriever hybrid --search_template mine
+engine 0 '3 passages in k-' index --passages "$dir/p.tsv" --analyzer nori --output k --url "$url"
+start no_nori
+engine 3 'expected the plug-in analysis-nori there, or --analyzer korean or cjk' index \
+    --passages "$dir/p.tsv" --analyzer nori --output k --url "$url"
+gives 2 "nori is a cluster's own" "$bin/index" --passages "$dir/p.tsv" --analyzer nori --output "$dir/n"
+
+#---------------------------------------------------------------------------------------------------
+# serve: answers are ask's, and a cluster that is away does not end it
+#---------------------------------------------------------------------------------------------------
+# posts STATUS TEXT JSON: POST /v1/answer has that status and TEXT in its body.
+posts() {
+    "$dir/client" --port "$port" --post "$3" --code "$1" --holds "$2" --requests 1 >"$dir/posted" 2>&1
+    grep -q ' 0 failed$' "$dir/posted" && ok \
+        || bad "serve: $3: expected $1 and '$2': $(head -c 600 "$dir/posted")"
+}
+health() {
+    "$dir/client" --port "$port" --get /healthz >"$dir/posted" 2>&1
+    grep -qF -e "$1" "$dir/posted"
+}
+if [ ! -x "$bin/serve" ]; then
+    skip "no libmicrohttpd: serve over a cluster"
+else
+    # shellcheck disable=SC2086
+    $CC -std=c11 -O0 tests/support/serve_client.c "$bin/mrc.o" -o "$dir/client" -lm -lpthread || exit 3
+    start es7
+    # shellcheck disable=SC2086
+    "$bin/index" $words --output k --engine elasticsearch --url "$url" --model_name_or_path \
+        "$dir/biencoder" 2>/dev/null || bad "no index"
+    cluster=$running
+    head -n 8 "$dir/many.jsonl" | sed 's/.*"question": *"\([^"\\]*\)".*/\1/' >"$dir/lines"
+    for flags in "" "--retriever hybrid --reranker $dir/cross"; do
+        # shellcheck disable=SC2086
+        serves "$bin/serve" --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 3 \
+            --url "$url" --retry_seconds 0 --retrieval_weight 0 $flags && ok || bad "serve: $(cat "$dir/err")"
+        running="$cluster $server"
+        for from in "--index $dir/folder --method elasticsearch" "--index k --engine elasticsearch --url $url"; do
+            # shellcheck disable=SC2086
+            mv "$dir/told" "$dir/ours" 2>/dev/null
+            "$bin/ask" --model_name_or_path "$dir/model" --json --n_answers 5 --top_k 3 \
+                --retrieval_weight 0 $from $flags <"$dir/lines" >"$dir/told" 2>>"$dir/all"
+        done
+        for file in ours told; do       # but for what the stages say
+            sed -E 's/, "(retrieval_score|bm25|dense|fused)": [^,}]*//g' "$dir/$file" >"$dir/$file.bare"
+        done
+        [ -s "$dir/ours.bare" ] && same "$dir/ours.bare" "$dir/told.bare"
+        "$dir/client" --port "$port" --asked "$dir/told" >"$dir/posted" 2>&1
+        grep -q ' 0 failed$' "$dir/posted" && ok \
+            || bad "serve: other answers than ask's: $(head -n 5 "$dir/posted")"
+        [ -n "$flags" ] || { kill "$server" && wait "$server"; running=$cluster; }
+    done
+    health '"cluster": "ok"' && ok || bad "health: $(cat "$dir/posted")"
+    kill "$cluster"
+    running=$server
+    posts 502 'the search cluster does not answer' '{"question": "Where?"}'
+    posts 200 '"answer": ' '{"question": "Where?", "context": "Anna lives in Oslo."}'
+    health '"cluster": "away"' && ok || bad "health: $(cat "$dir/posted")"
+    # It is there again, at the same port.
+    "$dir/server" "$dir/port" good "${url##*:}" &
+    running="$server $!"
+    wait_for 30 health '"cluster": "ok"' && ok || bad "health: the cluster is back"
+    posts 200 '"answer": ' '{"question": "Where?"}'
+    kill "$server"
+    wait "$server" && ok || bad "serve ends with $?"
+    cat "$dir/err" "$dir/posted" >>"$dir/all"
+    grep -q "^serve: http://127.0.0.1:.*: " "$dir/err" && ok || bad "serve does not say why"
+    for row in "late 504 did not answer in time" "clauses 502 cannot answer this" \
+        "no_text 502 cannot answer this" "500 502 does not answer"; do
+        [ -z "${running#* }" ] || kill "${running#* }"
+        running=
+        start "${row%% *}"
+        cluster=$running row=${row#* }
+        serves "$bin/serve" --model_name_or_path "$dir/model" --index k --engine elasticsearch --top_k 1 \
+            --url "$url" --retry_seconds 0 --auth_file "$dir/auth" || bad "serve: $(cat "$dir/err")"
+        running="$server $cluster"
+        posts "${row%% *}" "${row#* }" '{"question": "Where?"}'
+        posts 200 '"answer": ' '{"question": "Where?", "context": "Anna lives in Oslo."}'
+        kill "$server"
+        wait "$server" && ok || bad "serve ends with $?"
+        cat "$dir/err" >>"$dir/all"
+    done
+    [ -z "${running#* }" ] || kill "${running#* }"
+    running=
+    running=
+    fails 2 'of which index' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --url x
+    fails 5 '127.0.0.1:1: ' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --index k \
+        --url http://127.0.0.1:1 --retry_seconds 0 --port 0
+fi
 
 # https: openssl's own server, which answers with a page about itself, so that "is this a search
 # cluster?" means that the connection stood.

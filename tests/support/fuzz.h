@@ -148,7 +148,7 @@ TEST_HELPER const char *fuzz_file_named(const char *name, const uint8_t *data, s
     static char path[128];
     if (!*fuzz_dir) {
         snprintf(fuzz_dir, sizeof fuzz_dir, "%s/mrc_fuzz.XXXXXX",
-                 mrc_file_exists("/dev/shm") == 2 ? "/dev/shm" : "/tmp");
+                 mrc_path_kind("/dev/shm") == MRC_PATH_DIR ? "/dev/shm" : "/tmp");
         FUZZ_HOLDS(mkdtemp(fuzz_dir) != NULL);
         atexit(fuzz_dir_end);
     }
@@ -227,7 +227,7 @@ static mrc_status fuzz_entry(mrc_ctx *ctx, void *user, const char *name) {
 static void fuzz_load(const char *path) {
     char *data, folder[4096];
     size_t bytes;
-    if (mrc_file_exists(path) == 2) {
+    if (mrc_path_kind(path) == MRC_PATH_DIR) {
         snprintf(folder, sizeof folder, "%s", path);
         FUZZ_HOLDS(mrc_dir_list(fuzz_ctx, path, fuzz_entry, folder) == MRC_OK);
     } else if (mrc_file_read(fuzz_ctx, &data, &bytes, path) == MRC_OK) {

@@ -9,7 +9,7 @@
 #include <sys/time.h>
 
 static struct client_args {
-    const char *questions, *answers, *asked, *path, *answer_of, *body;
+    const char *questions, *answers, *asked, *holds, *path, *answer_of, *body;
     size_t      port, clients, requests, batch, code;
     double      seconds;
     int         malformed, slow, has_index, crowded;
@@ -659,6 +659,7 @@ int main(int argc, char **argv) {
         { .name = "asked", .string = &a.asked, .value = "FILE", .help = "what ask --json printed" },
         { .name = "post", .string = &a.body, .value = "JSON", .help = "ask this --requests times" },
         { .name = "code", .size = &a.code, .preset = "200", .help = "what --post must get" },
+        { .name = "holds", .string = &a.holds, .value = "TEXT", .help = "and what stands in it" },
         { .name = "answer_of", .string = &a.answer_of, .value = "FILE",
           .help = "print the first answer in a predictions.json, and no more" },
         { .name = "get", .string = &a.path, .value = "PATH", .help = "print what is there" },
@@ -686,6 +687,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; a.body && i < a.requests; i++) {
         post(a.body, strlen(a.body), &r);
         check(r.status == (int)a.code, a.body, r.body);
+        if (a.holds) check(strstr(r.body, a.holds) != NULL, a.holds, r.body);
     }
     if (a.path) {
         get(a.path, &r);

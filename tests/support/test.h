@@ -123,8 +123,12 @@ TEST_HELPER void test_encode(mrc_dtype dtype, const double *values, size_t n, vo
         switch (dtype) {
         case MRC_DTYPE_F32:  ((float *)out)[i] = (float)values[i]; break;
         case MRC_DTYPE_F64:  ((double *)out)[i] = values[i]; break;
-        case MRC_DTYPE_F16:  ((uint16_t *)out)[i] = mrc__to_f16(mrc__odd(values[i])); break;
-        case MRC_DTYPE_BF16: ((uint16_t *)out)[i] = mrc__to_bf16(mrc__odd(values[i])); break;
+        case MRC_DTYPE_F16:
+            ((uint16_t *)out)[i] = mrc__to_f16(mrc__round_to_odd(values[i]));
+            break;
+        case MRC_DTYPE_BF16:
+            ((uint16_t *)out)[i] = mrc__to_bf16(mrc__round_to_odd(values[i]));
+            break;
         default:             memset((char *)out + i, 0xff, 1);
         }
     }

@@ -110,10 +110,10 @@ def measure_lower():
     return table
 
 
-def measure_gpt2():
-    """Code point -> SPACE, LETTER, NUMBER: what ByteLevel's pattern calls \\s, \\p{L} and \\p{N}."""
+def measure_patterns(patterns):
+    """Code point -> the name of the one pattern that matches it, of (name, regular expression)."""
     classes = {}
-    for name, pattern in (("SPACE", r"\s"), ("LETTER", r"\p{L}"), ("NUMBER", r"\p{N}")):
+    for name, pattern in patterns:
         marked = normalizers.Replace(Regex(pattern), "\0").normalize_str
         for at in range(0, len(POINTS), 4096):
             part = POINTS[at:at + 4096]
@@ -237,6 +237,26 @@ def array(kind, name, items):
     return f"static const {kind} {name}[] = {{\n{lines(items)}\n}};\n"
 
 
+# The values that mrc.h has for them, 1 and on; 0: none of these.
+CATEGORIES = ("Lu", "Ll", "Lt", "Lm", "Lo", "M", "Nd", "Nl", "No", "P", "S")
+
+
+def category_runs():
+    """What regular expressions call \\p{..}, + 16 for \\w: all code points in order, in runs of
+    32 length + value."""
+    word = measure_patterns([(16, r"\w")])
+    found = measure_patterns((i + 1, rf"\p{{{name}}}") for i, name in enumerate(CATEGORIES))
+    values = [found.get(c, 0) + word.get(c, 0) for c in range(0x110000)]
+    runs, at = [], 0
+    while at < 0x110000:
+        n = 1
+        while n < 2047 and at + n < 0x110000 and values[at + n] == values[at]:
+            n += 1
+        runs.append(32 * n + values[at])
+        at += n
+    return runs
+
+
 def generate():
     classes = measure_classes()
     decompositions = measure_decompositions()
@@ -244,7 +264,7 @@ def generate():
     lower = measure_lower()
     bits = {k: i for i, k in enumerate(("DROP", "SPACE", "PUNCT", "CJK", "MARK"))}
     flags = {c: sum(1 << bits[k] for k in v.split("|")) for c, v in classes.items()}
-    gpt2 = measure_gpt2()
+    gpt2 = measure_patterns((("SPACE", r"\s"), ("LETTER", r"\p{L}"), ("NUMBER", r"\p{N}")))
     spaces = [{c for c, v in x.items() if "SPACE" in v} for x in (classes, gpt2)]
     assert spaces[0] == spaces[1]   # Rust's White_Space and the pattern's
     gpt2_bits = {"SPACE": 2, "LETTER": 4, "NUMBER": 8}
@@ -269,6 +289,7 @@ def generate():
     out += array("uint32_t", "mrc__uni_parts", [f"0x{c:X}," for c in parts])
     out += array("mrc__uni_range", "mrc__uni_gpt2",
                  [f"{{0x{a:X},0x{b:X},{v}}}," for a, b, v in ranges(gpt2)])
+    out += array("uint16_t", "mrc__uni_categories", [f"{x}," for x in category_runs()])
     return out + END
 
 

@@ -178,7 +178,7 @@ static void test_states(run *r) {
         "{\"state_crc32c\": 1}", "{\"a\": 1, \"a\": 2}", "{\"a\": 01}" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK(mrc_checkpoint_save(r->ctx, dir, 30, r->m, NULL, r->o, bad[i]) != MRC_OK
-              && *mrc_ctx_message(r->ctx) && !mrc_file_exists(path),
+              && *mrc_ctx_message(r->ctx) && !mrc_path_kind(path),
               "%s: %s", bad[i], mrc_ctx_message(r->ctx));
         mrc_ctx_clear_error(r->ctx);
     }
@@ -210,17 +210,18 @@ static void test_find(mrc_backend *be) {
     CHECK(mrc_checkpoint_find(r.ctx, dir, path, sizeof path) == MRC_OK
           && strstr(path, "/checkpoint-11"), "found %s", path);
     CHECK(logged == 1, "%d messages about one damaged checkpoint", logged);
-    CHECK(mrc_file_exists(file) == 0, "a killed save's folder is still there");
+    CHECK(mrc_path_kind(file) == MRC_PATH_NONE, "a killed save's folder is still there");
     CHECK(mrc_checkpoint_prune(r.ctx, dir, 2) == MRC_OK, "%s", mrc_ctx_message(r.ctx));
     for (int step = 9; step <= 12; step++) {
         snprintf(path, sizeof path, "%s/checkpoint-%d", dir, step);
-        CHECK((mrc_file_exists(path) == 2) == (step > 10), "checkpoint-%d after pruning", step);
+        CHECK((mrc_path_kind(path) == MRC_PATH_DIR) == (step > 10), "checkpoint-%d after pruning",
+              step);
     }
     CHECK(mrc_checkpoint_save(r.ctx, dir, 1, r.m, NULL, r.o, "[]") == MRC_ERR_ARG, "a list");
     mrc_ctx_clear_error(r.ctx);
     test_states(&r);
     snprintf(path, sizeof path, "%s/.checkpoint-1.tmp", dir);
-    CHECK(mrc_file_exists(path) == 0, "a refused save leaves its folder");
+    CHECK(mrc_path_kind(path) == MRC_PATH_NONE, "a refused save leaves its folder");
     run_free(&r);
 }
 

@@ -187,8 +187,8 @@ static void test_schedules(mrc_ctx *ctx) {
             mrc_schedule_config c = mrc_schedule_config_default((mrc_schedule)kind);
             snprintf(name, sizeof name, "%s.%d", names[kind], (int)warmup);
             double *want = golden_read(ctx, &g, name, MRC_DTYPE_F64, NULL);
-            c.warmup_steps = warmup;
-            c.total_steps = 30;
+            c.num_warmup_steps = warmup;
+            c.num_training_steps = 30;
             c.lr = 3e-4;
             for (uint64_t t = 0; t < 40; t++) {
                 double got = 3e-4 * mrc_schedule_factor(&c, t);

@@ -1,5 +1,6 @@
 // Goldens of every family of encoders (tests/golden/README.md, families/): logits, loss, every
-// gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone, heads of ours.
+// gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone and padded,
+// heads of ours, 16 and 8 bits, memory plans.
 #include "../support/golden.h"
 #include <unistd.h>
 
@@ -241,6 +242,120 @@ static void test_halves(mrc_backend *be, int k, mrc_dtype dtype) {
     mrc_model_free(m);
 }
 
+// Sequences padded to one length, as pad_to_max_length has them: the rows of tokens keep their
+// logits, but for MobileBERT's, whose last token sees the word behind it, also in transformers.
+static void test_padded(mrc_backend *be, int k) {
+    char name[64];
+    size_t longest = 0;
+    golden g = {0};
+    mrc_batch batch;
+    mrc_ctx *ctx = new_ctx(be);
+    family_name(name, sizeof name, k);
+    golden_open(ctx, &g, name, "ragged");
+    mrc_model *m = load(ctx, name, MRC_DTYPE_F32);
+    double *want = logits_of(ctx, be, m, &g), worst = 0;
+    mrc_feature *padded = calloc(g.b, sizeof *padded);
+    for (size_t s = 0; s < g.b; s++) {
+        longest = longest < (size_t)g.lengths[s] ? (size_t)g.lengths[s] : longest;
+    }
+    const size_t most = mrc_model_config_max_length(&m->config);
+    longest = longest + 3 < most ? longest + 3 : most;
+    int32_t *rows = calloc(2 * g.b, longest * sizeof *rows);
+    for (size_t s = 0; s < g.b; s++) {
+        int32_t *ids = rows + 2 * s * longest, *types = ids + longest;
+        padded[s] = g.features[s];
+        for (int32_t i = 0; i < (int32_t)longest; i++) {
+            ids[i] = i < g.lengths[s] ? padded[s].input_ids[i] : (int32_t)m->config.pad_token_id;
+            types[i] = i < g.lengths[s] ? padded[s].token_type_ids[i] : 0;
+        }
+        padded[s].input_ids = ids;
+        padded[s].token_type_ids = types;
+        padded[s].length = padded[s].loss_end = (int32_t)longest;
+        g.list[s] = &padded[s];
+    }
+    mrc_tensor *logits = forward(ctx, m, &g, &batch, 0, g.b, 0);
+    double *got = tensor_read(be, logits, logits->data);
+    CHECK(logits->numel == 2 * g.b * longest, "%s: %zu logits", g.path, logits->numel);
+    for (size_t s = 0; s < g.b; s++) {
+        for (int32_t i = 0; i < 2 * g.lengths[s]; i++) {
+            const double one = want[2 * g.cu[s] + i];
+            worst = fmax(worst, fabs(got[2 * s * longest + (size_t)i] - one)
+                                / fmax(1, fabs(one) > 1e5 ? fabs(one) : 1));
+        }
+    }
+    CHECK(worst <= 2e-5, "%s: padded rows are off by %g", g.path, worst);
+    free(want), free(got), free(padded), free(rows);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+}
+
+// In bytes, for prediction: logits near those of f32, and no training.
+static void test_bytes(mrc_backend *be, int k) {
+    char name[64], path[256];
+    golden g = {0};
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_model *m = load(ctx, (family_name(name, sizeof name, k), name), MRC_DTYPE_F32), *bytes;
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    golden_open(ctx, &g, name, "ragged");
+    mrc_model_load_desc desc = { .path = path, .dtype = MRC_DTYPE_I8, .for_prediction = 1 };
+    double *want = logits_of(ctx, be, m, &g), most = 0, sum = 0;
+    if (!CHECK(mrc_model_load(ctx, &bytes, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx))) exit(1);
+    double *got = logits_of(ctx, be, bytes, &g);
+    for (size_t i = 0; i < 2 * g.n; i++) {
+        if (fabs(want[i]) > 1e5) continue;              // BigBird's rows of the question
+        most = fmax(most, fabs(want[i]));
+        sum += fabs(got[i] - want[i]);
+    }
+    CHECK(sum / (double)(2 * g.n) <= 0.05 * most, "%s: in bytes off by %g on average, the largest "
+          "logit is %g", g.path, sum / (double)(2 * g.n), most);
+    free(want), free(got);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+    mrc_model_free(bytes);
+}
+
+// What a plan says is what steps take at most: an arena of its size never grows.
+static void test_plan(mrc_backend *be, int k, int checkpointing) {
+    char name[64];
+    golden g = {0};
+    mrc_train_memory plan = {0};
+    mrc_optimizer *o = NULL;
+    mrc_step_result r;
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    family_name(name, sizeof name, k);
+    golden_open(ctx, &g, name, "ragged");
+    mrc_model *m = load(ctx, name, MRC_DTYPE_F32);
+    mrc_features all = { .n = g.b, .list = g.features };
+    mrc_train_plan_desc desc = { .model = &m->config, .optimizer = &oc, .features = &all,
+                                 .forward = mrc_forward_config_default(), .micro_batch = 2,
+                                 .accumulation = 2, .eval = &all, .eval_batch_size = g.b };
+    desc.forward.dropout = 1;
+    desc.forward.gradient_checkpointing = checkpointing;
+    if (!CHECK(mrc_train_plan(ctx, &desc, &plan) == MRC_OK && mrc_ctx_reserve(ctx, plan.step)
+               == MRC_OK && mrc_optimizer_new(ctx, &o, m->params, &oc) == MRC_OK, "%s: %s",
+               g.path, mrc_ctx_message(ctx))) exit(1);
+    for (uint32_t step = 0; step < 3; step++) {
+        mrc_step_desc d = { .features = g.list, .n = g.b, .micro_batch = 2, .lr = 1e-4,
+                            .random = { .step = step }, .forward = desc.forward };
+        CHECK(mrc_train_step(ctx, m, o, &d, &r) == MRC_OK, "%s: %s", g.path, mrc_ctx_message(ctx));
+    }
+    mrc_no_grad(ctx, 1);
+    free(logits_of(ctx, be, m, &g));
+    mrc_memory real = mrc_ctx_memory(ctx);
+    CHECK(real.step_reserved == plan.step && real.step_extent <= plan.step
+          && real.step_extent > plan.step / 2, "%s, checkpointing %d: %zu planned, %zu reserved, "
+          "%zu taken", g.path, checkpointing, plan.step, real.step_reserved, real.step_extent);
+    CHECK(real.grads == plan.gradients, "%s: %zu of gradients, %zu planned", g.path, real.grads,
+          plan.gradients);
+    mrc_optimizer_free(o);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+}
+
 int main(void) {
     char dir[64];
     mrc_backend *naive, *be;
@@ -263,6 +378,12 @@ int main(void) {
     mrc_ctx *ctx = new_ctx(be);
     CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     for (int k = 0; k < N_FAMILIES; k++) test_heads(be, k, dir);
+    for (int k = 0; k < N_FAMILIES; k++) {
+        if (strcmp(families[k], "mobilebert")) test_padded(be, k);
+        test_bytes(be, k);
+        test_plan(be, k, 0);
+        test_plan(be, k, 1);
+    }
     for (int k = 0; k < 4 * N_FAMILIES; k++) {
         mrc_backend *one = k % 2 ? be : naive;
         const mrc_dtype dtype = k / 2 % 2 ? MRC_DTYPE_BF16 : MRC_DTYPE_F16;

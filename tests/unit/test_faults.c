@@ -46,7 +46,7 @@ static mrc_status run_load(run *r, const char *from, mrc_allocator host) {
     mrc_optimizer_config oc = mrc_optimizer_config_default();
     MRC__TRY(mrc_optimizer_new(r->ctx, &r->o, r->m->params, &oc));
     snprintf(moments, sizeof moments, "%s/optimizer.safetensors", from);
-    if (mrc_file_exists(moments) != 1) return MRC_OK;
+    if (mrc_path_kind(moments) != MRC_PATH_FILE) return MRC_OK;
     return mrc_optimizer_load(r->ctx, r->o, moments);
 }
 

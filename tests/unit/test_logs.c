@@ -312,14 +312,14 @@ static void test_places(void) {
     CHECK(mrc_file_write(ctx, mine, "x", 1) == MRC_OK, "%s", mine);
     tool_logs_remove(ctx, dir);
     snprintf(folder, sizeof folder, "%s/wandb", dir);
-    CHECK(mrc_file_exists(mine) == 1 && !mrc_file_exists(events) && !mrc_file_exists(folder),
+    CHECK(mrc_path_kind(mine) == MRC_PATH_FILE && !mrc_path_kind(events) && !mrc_path_kind(folder),
           "removed");
     snprintf(folder, sizeof folder, "%s/logs.json", dir);
     static const char foreign[] = "{\"tensorboard\": \"runs/mine\", \"wandb\": "
                                   "\"wandb/offline-run-1/../../runs/x\"}";
     CHECK(mrc_file_write(ctx, folder, foreign, sizeof foreign - 1) == MRC_OK, "%s", folder);
     tool_logs_remove(ctx, dir);
-    CHECK(mrc_file_exists(mine) == 1, "a file that is not ours was removed");
+    CHECK(mrc_path_kind(mine) == MRC_PATH_FILE, "a file that is not ours was removed");
     unlink(folder);
     // A folder of its own choice, relative to where the program runs.
     char here[512];
@@ -329,7 +329,8 @@ static void test_places(void) {
     CHECK(mrc_dir_new(ctx, "out") == MRC_OK, "%s", mrc_ctx_message(ctx));
     tool_logs_open(&logs, ctx, &named);
     tool_logs_finish(&logs, 0);
-    CHECK(mrc_file_exists("tb/a") == 2 && strstr(logs.log[LOG_EVENTS].path, "/tb/a/events.out."),
+    CHECK(mrc_path_kind("tb/a") == MRC_PATH_DIR
+              && strstr(logs.log[LOG_EVENTS].path, "/tb/a/events.out."),
           "--logging_dir: %s", logs.log[LOG_EVENTS].path);
     CHECK(chdir(here) == 0, "chdir");
 }

@@ -137,8 +137,8 @@ static void test_steps(mrc_backend *be, const char *name, const char *form,
                mrc_ctx_message(ctx))) exit(1);
     for (uint32_t step = 0; step < 10; step++) {
         mrc_schedule_config schedule = mrc_schedule_config_default(MRC_SCHEDULE_LINEAR);
-        schedule.warmup_steps = 3;
-        schedule.total_steps = 10;
+        schedule.num_warmup_steps = 3;
+        schedule.num_training_steps = 10;
         double rate = top * (lr ? mrc_schedule_factor(&schedule, step) : 1);
         mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 3, .lr = rate,
                                .random = { .seed = 1, .step = step },

@@ -22,7 +22,7 @@ static const char *shared(const char *name) {
     snprintf(path, sizeof paths[0], "%s/%s", root && *root ? root : "../shared", name);
     return path;
 }
-static int has_shared(void) { return mrc_file_exists(shared("data/mrc")) == 2; }
+static int has_shared(void) { return mrc_path_kind(shared("data/mrc")) == MRC_PATH_DIR; }
 
 //==============================================================================
 // Data sets

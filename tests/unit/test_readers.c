@@ -62,7 +62,7 @@ static void test_files(void) {
         CHECK(mrc_file_writer_add(w, NULL, 0) == MRC_OK, "nothing is nothing");
         mrc_file_writer_abort(w);
     }
-    CHECK(!mrc_file_exists(NULL) && !mrc_file_exists(path_of("new")), "nothing was written");
+    CHECK(!mrc_path_kind(NULL) && !mrc_path_kind(path_of("new")), "nothing was written");
     REFUSED(mrc_dir_new(NULL, "x"));
     REFUSED(mrc_dir_new(ctx, NULL));
     REFUSED(mrc_dir_new(ctx, ""));
@@ -386,14 +386,14 @@ static void test_checkpoints(void) {
     }
     CHECK(mrc_checkpoint_find(ctx, path_of("out"), found, sizeof found) == MRC_OK && !*found,
           "none is whole: %s", mrc_ctx_message(ctx));
-    CHECK(!mrc_file_exists(path_of("out/.checkpoint-3.tmp")), "what a killed save left is removed");
+    CHECK(!mrc_path_kind(path_of("out/.checkpoint-3.tmp")), "what a killed save left is removed");
     CHECK(mrc_checkpoint_find(ctx, path_of("out"), found, 8) != MRC_OK && !*found, "no room");
     mrc_ctx_clear_error(ctx);
     CHECK(mrc_checkpoint_prune(ctx, path_of("out"), 2) == MRC_OK, "%s", mrc_ctx_message(ctx));
-    CHECK(mrc_file_exists(path_of("out/checkpoint-199")) == 2
-          && mrc_file_exists(path_of("out/checkpoint-198")) == 2
-          && !mrc_file_exists(path_of("out/checkpoint-197"))
-          && mrc_file_exists(path_of("out/checkpoint-1x")) == 2, "the two newest stay");
+    CHECK(mrc_path_kind(path_of("out/checkpoint-199")) == MRC_PATH_DIR
+          && mrc_path_kind(path_of("out/checkpoint-198")) == MRC_PATH_DIR
+          && !mrc_path_kind(path_of("out/checkpoint-197"))
+          && mrc_path_kind(path_of("out/checkpoint-1x")) == MRC_PATH_DIR, "the two newest stay");
 }
 
 static void test_passages(void) {

@@ -166,10 +166,10 @@ static mrc_model_config small(mrc_head_type head) {
     c.intermediate_size = 48;
     c.embedding_size = 0;
     c.head = head;
-    c.encoder = (mrc_encoder_config){ .poolings = 1u << MRC_POOLING_MEAN, .normalize = 1,
+    c.encoder = (mrc_encoder_config){ .poolings = head == MRC_HEAD_POOL
+                                                  ? 1u << MRC_POOLING_MEAN : 0, .normalize = 1,
                                       .num_labels = 1, .classifier_dropout = -1,
-                                      .query_max_length = 24, .passage_max_length = 32,
-                                      .score_kind = MRC_SCORE_DENSE_TANH };
+                                      .query_max_length = 24, .passage_max_length = 32 };
     if (head == MRC_HEAD_TOKENS) c.encoder.projection_size = 16;
     return c;
 }

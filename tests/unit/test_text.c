@@ -589,11 +589,11 @@ static void test_files(mrc_ctx *ctx, const char *folder) {
     for (size_t i = 0; i < sizeof big; i++) big[i] = (char)(i * 7);
     snprintf(path, sizeof path, "%s/a/b//c", folder);
     CHECK(mrc_dir_new(ctx, path) == MRC_OK && mrc_dir_new(ctx, path) == MRC_OK, "folders");
-    CHECK(mrc_file_exists(path) == 2, "folder exists");
+    CHECK(mrc_path_kind(path) == MRC_PATH_DIR, "folder exists");
     snprintf(path, sizeof path, "%s/a/f", folder);
-    CHECK(mrc_file_exists(path) == 0, "no file yet");
+    CHECK(mrc_path_kind(path) == MRC_PATH_NONE, "no file yet");
     CHECK(mrc_file_write(ctx, path, big, sizeof big) == MRC_OK, "%s", mrc_ctx_message(ctx));
-    CHECK(mrc_file_exists(path) == 1, "file exists");
+    CHECK(mrc_path_kind(path) == MRC_PATH_FILE, "file exists");
     CHECK(mrc_file_read(ctx, &back, &bytes, path) == MRC_OK && bytes == sizeof big
           && !memcmp(back, big, bytes) && !back[bytes], "read back %zu", bytes);
     mrc_file_free(ctx, back);
@@ -645,8 +645,8 @@ static void test_file_leftovers(mrc_ctx *ctx, const char *folder) {
           "%s", mrc_ctx_message(ctx));
     size_t bytes_of_tmp = strlen(tmp);
     snprintf(tmp + bytes_of_tmp, sizeof tmp - bytes_of_tmp, ".1");
-    CHECK(mrc_file_exists(tmp) == 1, "written beside its target, under a free name");
-    CHECK(mrc_file_writer_commit(w) == MRC_OK && !mrc_file_exists(tmp), "committed");
+    CHECK(mrc_path_kind(tmp) == MRC_PATH_FILE, "written beside its target, under a free name");
+    CHECK(mrc_file_writer_commit(w) == MRC_OK && !mrc_path_kind(tmp), "committed");
     tmp[bytes_of_tmp] = 0;
     CHECK(unlink(tmp) == 0, "the link that was there is there still");
     CHECK(mrc_file_crc32c(ctx, path, &crc, &bytes) == MRC_OK && bytes == 4
@@ -660,13 +660,13 @@ static void test_file_leftovers(mrc_ctx *ctx, const char *folder) {
     check_listing(ctx, path, "B b f ");
     snprintf(link, sizeof link, "%s/link", folder);
     CHECK(symlink("a", link) == 0 && mrc_dir_remove(ctx, link) == MRC_OK, "remove a link");
-    CHECK(mrc_file_exists(path) == 2, "what it pointed to stays");
+    CHECK(mrc_path_kind(path) == MRC_PATH_DIR, "what it pointed to stays");
     snprintf(link, sizeof link, "%s/d", folder);
     CHECK(mrc_dir_new(ctx, link) == MRC_OK, "folder");
     snprintf(link, sizeof link, "%s/d/link", folder);
     CHECK(symlink("../a", link) == 0, "link");
     snprintf(link, sizeof link, "%s/d", folder);
-    CHECK(mrc_dir_remove(ctx, link) == MRC_OK && !mrc_file_exists(link), "folder with a link");
+    CHECK(mrc_dir_remove(ctx, link) == MRC_OK && !mrc_path_kind(link), "folder with a link");
     check_listing(ctx, path, "B b f ");
 }
 
@@ -804,7 +804,7 @@ static void run(void) {
         test_file_errors(ctx, folder);
         test_file_leftovers(ctx, folder);
         test_file_full(ctx, folder);
-        CHECK(mrc_dir_remove(ctx, folder) == MRC_OK && !mrc_file_exists(folder), "clean up");
+        CHECK(mrc_dir_remove(ctx, folder) == MRC_OK && !mrc_path_kind(folder), "clean up");
     }
     mrc_ctx_free(ctx);
 }

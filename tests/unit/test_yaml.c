@@ -216,12 +216,12 @@ static mrc_status yaml_case(mrc_ctx *ctx, void *user, const char *name) {
     mrc_json *got, *want = NULL;
     (void)ctx;
     snprintf(path, sizeof path, "%s/%s", (const char *)user, name);
-    if (mrc_file_exists(path) != 2) return MRC_OK;
+    if (mrc_path_kind(path) != MRC_PATH_DIR) return MRC_OK;
     snprintf(file, sizeof file, "%s/in.yaml", path);
-    if (!mrc_file_exists(file)) return mrc_dir_list(ctx, path, yaml_case, path);
+    if (!mrc_path_kind(file)) return mrc_dir_list(ctx, path, yaml_case, path);
     mrc_status s = yaml_load(yaml_ctx, &got, file);
     snprintf(file, sizeof file, "%s/error", path);
-    int error = mrc_file_exists(file);
+    int error = (int)mrc_path_kind(file);
     yaml_counts.errors += error != 0;
     yaml_counts.errors_refused += error && s == MRC_ERR_FORMAT;
     if (s != MRC_OK) {
@@ -233,7 +233,7 @@ static mrc_status yaml_case(mrc_ctx *ctx, void *user, const char *name) {
     }
     yaml_counts.accepted++;
     snprintf(file, sizeof file, "%s/in.json", path);
-    int right = !error && mrc_file_exists(file) && mrc_json_load(yaml_ctx, &want, file) == MRC_OK
+    int right = !error && mrc_path_kind(file) && mrc_json_load(yaml_ctx, &want, file) == MRC_OK
                 && yaml_equal(got, want);
     yaml_counts.wrong += !CHECK(right, "%s: another value%s", path, error ? ", of an error" : "");
     mrc_ctx_clear_error(yaml_ctx);
