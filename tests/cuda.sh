@@ -157,7 +157,8 @@ cuda_predict() {
         for source in tests/cuda/calibrate.cu backends/cuda.cu; do
             name=$dir/$(basename $source .cu)$arch
             if "$MRC_CUDA11/nvcc70" -std=c++17 -O3 -arch=sm_$arch -cubin -Xptxas -v \
-                -o "$name.cubin" $source >"$name.txt" 2>&1; then ok; else bad "sm_$arch: $source"; fi
+                -o "$name.cubin" $source >"$name.txt" 2>&1; then ok
+            else bad "sm_$arch: $source"; fi
             "$MRC_CUDA11/usr/bin/cuobjdump" -sass "$name.cubin" >"$name.sass" 2>/dev/null
         done
         python3 tests/cuda/predict.py --arch $arch --calibrate "$dir/calibrate$arch.txt" \

@@ -348,7 +348,8 @@ __device__ __forceinline__ void tca_soften(float (&s)[J][8], float scale, int ke
         for (int e = 0; e < 8; e++) {
             int row, col;
             tc_place<ARCH>(lane, e, &row, &col);
-            s[j][e] = 16 * j + col < keys + 16 * MRC_BUG(ATTENTION_TAIL) ? s[j][e] * scale : -INFINITY;
+            const int key = 16 * j + col - 16 * MRC_BUG(ATTENTION_TAIL);
+            s[j][e] = key < keys ? s[j][e] * scale : -INFINITY;
         }
     }
     float m[2] = { top[0], top[1] }, shrink[2];
@@ -370,11 +371,33 @@ __device__ __forceinline__ void tca_soften(float (&s)[J][8], float scale, int ke
     for (int e = 0; e < TCA_D / 2; e++) o[e / 8][e % 8] *= shrink[e >> 1 & 1];
 }
 
+// A tile of keys and values from key k0 on, for the warp's queries from query `begin` on.
+template <class T, int ARCH, int WALK>
+__device__ __forceinline__ void tca_forward(const mrc_cuda_attention<T> &a, const mrc_cuda_span &q,
+                                            tca_own<ARCH> &own, const tca_pair<WALK> *tile,
+                                            unsigned char *turn, int begin, int k0, int lane,
+                                            float (&top)[2], float (&sum)[2],
+                                            float (&o)[TCA_D / 16][8]) {
+    float p[WALK / 16][8] = {};
+    tca_dots<T, ARCH>(p, own, tile->a, 0, lane);
+    tca_soften<ARCH>(p, a.scale * TCA_LOG2E, q.keys - k0, lane, top, sum, o);
+#pragma unroll
+    for (int j = 0; j < WALK / 16; j++) {
+        const unsigned kept = tca_kept<ARCH>(a.mask, q.head, a.index[q.sequence], begin,
+                                             k0 + 16 * j, lane);
+        unsigned w[tca_form<ARCH>::WORDS];
+#pragma unroll
+        for (int e = 0; e < 8; e++) p[j][e] = kept >> e & 1 ? p[j][e] * a.mask.scale : 0;
+        tca_operand<T, ARCH>(w, p[j], turn, lane);
+        tca_weigh<T, ARCH>(o, w, tile->b, 16 * j, lane);
+    }
+}
+
 template <class T, int ARCH>
 __global__ void __launch_bounds__(TCA_THREADS, 3)
     mrc_cuda_attention_tc_fwd(mrc_cuda_attention<T> a) {
     if (!MRC_HAS_PATH(ARCH)) return;
-    enum { WALK = tca_form<ARCH>::FWD, J = WALK / 16 };
+    enum { WALK = tca_form<ARCH>::FWD };
     typedef tca_fwd_tiles<ARCH> tiles;
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, TCA_ROWS);
@@ -402,20 +425,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
         if (ARCH != 70) cp_async_commit();
         if (t == 0) own.load(lane);
         if (t >= 0) {
-            const tca_pair<WALK> *tile = &s->ring[t & 1];
-            float p[J][8] = {};
-            tca_dots<T, ARCH>(p, own, tile->a, 0, lane);
-            tca_soften<ARCH>(p, a.scale * TCA_LOG2E, q.keys - k0, lane, top, sum, o);
-#pragma unroll
-            for (int j = 0; j < J; j++) {
-                const unsigned kept = tca_kept<ARCH>(a.mask, q.head, a.index[q.sequence], begin,
-                                                     k0 + 16 * j, lane);
-                unsigned w[tca_form<ARCH>::WORDS];
-#pragma unroll
-                for (int e = 0; e < 8; e++) p[j][e] = kept >> e & 1 ? p[j][e] * a.mask.scale : 0;
-                tca_operand<T, ARCH>(w, p[j], s->turn, lane);
-                tca_weigh<T, ARCH>(o, w, tile->b, 16 * j, lane);
-            }
+            tca_forward<T, ARCH>(a, q, own, &s->ring[t & 1], s->turn, begin, k0, lane, top, sum,
+                                 o);
         }
         if (more) walk.end(&s->ring[(t + 1) & 1]);
     }
@@ -476,6 +487,31 @@ __device__ __forceinline__ void tca_again(float (&p)[8], float (&dp)[8], float s
     }
 }
 
+// 16 keys of a tile, from key k0 + j on, for the warp's queries.
+template <class T, int ARCH, int WALK>
+__device__ __forceinline__ void tca_dq_of(const mrc_cuda_attention<T> &a, const mrc_cuda_span &q,
+                                          tca_own<ARCH> &queries, tca_own<ARCH> &slopes,
+                                          const tca_pair<WALK> *tile, unsigned char *turn,
+                                          int begin, int k0, int j, int lane,
+                                          const float (&lse)[8], const float (&delta)[8],
+                                          float (&dq)[TCA_D / 16][8]) {
+    float p[1][8] = {}, dp[1][8] = {};
+    unsigned w[tca_form<ARCH>::WORDS], there = 0;
+    tca_dots<T, ARCH>(p, queries, tile->a, j, lane);
+    tca_dots<T, ARCH>(dp, slopes, tile->b, j, lane);
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+        int r, c;
+        tc_place<ARCH>(lane, e, &r, &c);
+        there |= (unsigned)(k0 + j + c < q.keys) << e;
+    }
+    const unsigned kept = tca_kept<ARCH>(a.mask, q.head, a.index[q.sequence], begin, k0 + j,
+                                         lane);
+    tca_again(p[0], dp[0], a.scale * TCA_LOG2E, lse, delta, there, kept, a.mask.scale);
+    tca_operand<T, ARCH>(w, dp[0], turn, lane);
+    tca_weigh<T, ARCH>(dq, w, tile->a, j, lane);
+}
+
 template <class T, int ARCH>
 __global__ void __launch_bounds__(TCA_THREADS, 3)
     mrc_cuda_attention_tc_dq(mrc_cuda_attention<T> a) {
@@ -517,21 +553,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
         const tca_pair<WALK> *tile = &s->ring[t & 1];
 #pragma unroll 1
         for (int j = 0; t >= 0 && j < WALK; j += 16) {
-            float p[1][8] = {}, dp[1][8] = {};
-            unsigned w[tca_form<ARCH>::WORDS], there = 0;
-            tca_dots<T, ARCH>(p, queries, tile->a, j, lane);
-            tca_dots<T, ARCH>(dp, slopes, tile->b, j, lane);
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                int r, c;
-                tc_place<ARCH>(lane, e, &r, &c);
-                there |= (unsigned)(k0 + j + c < q.keys) << e;
-            }
-            const unsigned kept = tca_kept<ARCH>(a.mask, q.head, a.index[q.sequence], begin,
-                                                 k0 + j, lane);
-            tca_again(p[0], dp[0], a.scale * TCA_LOG2E, lse, delta, there, kept, a.mask.scale);
-            tca_operand<T, ARCH>(w, dp[0], s->turn, lane);
-            tca_weigh<T, ARCH>(dq, w, tile->a, j, lane);
+            tca_dq_of<T, ARCH>(a, q, queries, slopes, tile, s->turn, begin, k0, j, lane, lse, delta,
+                               dq);
         }
         if (more) walk.end(&s->ring[(t + 1) & 1]);
     }
@@ -552,6 +575,36 @@ __device__ __forceinline__ float tca_stat(const mrc_cuda_attention<T> &a, const 
     const size_t at = (size_t)(q.first + row);
     return of_delta ? a.delta[(size_t)q.head * a.n + at]
                     : a.lse[(size_t)q.head * a.ld_lse + at] * TCA_LOG2E;
+}
+
+// 16 queries of a tile, from query q0 + j on, for the warp's keys from key `begin` on.
+template <class T, int ARCH, int WALK>
+__device__ __forceinline__ void tca_dkv_of(const mrc_cuda_attention<T> &a, const mrc_cuda_span &q,
+                                           tca_own<ARCH> &keys, tca_own<ARCH> &values,
+                                           const tca_pair<WALK> *tile,
+                                           const float (*stats)[TCA_ROWS], unsigned char *turn,
+                                           int begin, int q0, int j, int lane,
+                                           float (&dk)[TCA_D / 16][8],
+                                           float (&dv)[TCA_D / 16][8]) {
+    float p[1][8] = {}, dp[1][8] = {}, lse[8], delta[8];
+    unsigned w[tca_form<ARCH>::WORDS], there = 0;
+    tca_dots<T, ARCH>(p, keys, tile->a, j, lane);
+    tca_dots<T, ARCH>(dp, values, tile->b, j, lane);
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+        int r, c;
+        tc_place<ARCH>(lane, e, &r, &c);
+        lse[e] = stats[0][j + c];
+        delta[e] = stats[1][j + c];
+        there |= (unsigned)(begin + r < q.keys) << e;
+    }
+    const unsigned kept = tca_kept_of_keys<ARCH>(a.mask, q.head, a.index[q.sequence], q0 + j,
+                                                 begin, lane);
+    tca_again(p[0], dp[0], a.scale * TCA_LOG2E, lse, delta, there, kept, a.mask.scale);
+    tca_operand<T, ARCH>(w, p[0], turn, lane);
+    tca_weigh<T, ARCH>(dv, w, tile->b, j, lane);
+    tca_operand<T, ARCH>(w, dp[0], turn, lane);
+    tca_weigh<T, ARCH>(dk, w, tile->a, j, lane);
 }
 
 template <class T, int ARCH>
@@ -591,25 +644,8 @@ __global__ void __launch_bounds__(TCA_THREADS, ARCH == 70 ? 2 : 3)
         const tca_pair<WALK> *tile = &s->ring[t & 1];
 #pragma unroll 1
         for (int j = 0; t >= 0 && j < WALK; j += 16) {
-            float p[1][8] = {}, dp[1][8] = {}, lse[8], delta[8];
-            unsigned w[tca_form<ARCH>::WORDS], there = 0;
-            tca_dots<T, ARCH>(p, keys, tile->a, j, lane);
-            tca_dots<T, ARCH>(dp, values, tile->b, j, lane);
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                int r, c;
-                tc_place<ARCH>(lane, e, &r, &c);
-                lse[e] = s->stats[t & 1][0][j + c];
-                delta[e] = s->stats[t & 1][1][j + c];
-                there |= (unsigned)(begin + r < q.keys) << e;
-            }
-            const unsigned kept = tca_kept_of_keys<ARCH>(a.mask, q.head, a.index[q.sequence],
-                                                         q0 + j, begin, lane);
-            tca_again(p[0], dp[0], a.scale * TCA_LOG2E, lse, delta, there, kept, a.mask.scale);
-            tca_operand<T, ARCH>(w, p[0], s->turn, lane);
-            tca_weigh<T, ARCH>(dv, w, tile->b, j, lane);
-            tca_operand<T, ARCH>(w, dp[0], s->turn, lane);
-            tca_weigh<T, ARCH>(dk, w, tile->a, j, lane);
+            tca_dkv_of<T, ARCH>(a, q, keys, values, tile, s->stats[t & 1], s->turn, begin, q0, j,
+                                lane, dk, dv);
         }
         if (more) walk.end(&s->ring[(t + 1) & 1]);
         if (more && threadIdx.x < 64) {

@@ -63,7 +63,9 @@ template <class T, int R, bool BY_K> struct tc_tile {
     }
     // Where byte `at` of row `row` stands.
     static __device__ __forceinline__ int place(int row, int at) {
-        return row * PITCH + (BY_K && !MRC_BUG(TC_SWIZZLE) ? at ^ (row >> 1 & 3) * TC_CHUNK : at);
+        if (!BY_K || MRC_BUG(TC_SWIZZLE)) return row * PITCH + at;
+        const int chunk = (at & -TC_CHUNK) ^ (row >> 1 & 3) * TC_CHUNK;
+        return row * PITCH + chunk + at % TC_CHUNK;
     }
     static __device__ __forceinline__ int target(int chunk) {
         return place(chunk / IN_ROW, chunk % IN_ROW * TC_CHUNK);

@@ -318,6 +318,13 @@ def f32_products(kernels):
     return total
 
 
+def is_slow_copy(over):
+    """Whether these instructions move an operand's chunks one by one, by elements where need be."""
+    narrow = sum(bool(re.match(r"LDG\S*\.[US](16|8)|LDG\.E(\.SYS)?$", x)) for x in over)
+    wide = sum(bool(re.match(r"LDGSTS|LDG\S*\.128", x)) for x in over)
+    return narrow > 0 and wide <= 2 and not any(x[:4] == "HMMA" for x in over)
+
+
 def tc_products(kernels, type_name, path):
     total = 0
     for shape in products():
@@ -327,9 +334,7 @@ def tc_products(kernels, type_name, path):
             kernels, shape, name.format(type=type_name, path=path, form=form), threads,
             shared[shape[3]], 32, 400, 256, 5000,
             trips=lambda over: 2 if any(x.startswith("LDGSTS") for x in over) else 1,
-            skip=lambda over: any(re.match(r"LDG\S*\.[US](16|8)|LDG\.E(\.SYS)?$", x)
-                                  for x in over)
-            and not any(re.match(r"HMMA|LDGSTS|LDG\S*\.128", x) for x in over))
+            skip=is_slow_copy)
     return total
 
 
