@@ -80,10 +80,11 @@
 //     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
 //     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
 //     >>api.tensor  >>api.tape  >>api.ops  >>api.kernels  >>api.comm  >>api.utf8  >>api.json
-//     >>api.file  >>api.safetensors
-//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
-//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
+//     >>api.file  >>api.weights
+//     >>impl.passes  >>impl.status  >>impl.base  >>impl.alloc  >>impl.threads  >>impl.arena
+//     >>impl.ctx  >>impl.utf8  >>impl.json  >>impl.file  >>impl.entries  >>impl.safetensors
+//     >>impl.pickle  >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute
+//     >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
 //     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
@@ -95,12 +96,11 @@
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.regex  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
 //     >>impl.tok_steps  >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
-//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.fold  >>impl.shards  >>impl.train  >>impl.predict
-//     >>impl.train_plan  >>impl.evaluate
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
+//     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
+//     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
+//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
@@ -2408,7 +2408,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
+// >>api.weights   named tensors in a file: every format is read, safetensors is written
 //
 // tests/RELIABILITY.md 3.1 says which files are refused, and why.
 //==============================================================================
@@ -2419,34 +2419,34 @@ typedef struct mrc_st_entry {
     uint64_t    shape[8], numel;
     uint64_t    begin, end;         // bytes, within the data area
 } mrc_st_entry;
-typedef struct mrc_safetensors mrc_safetensors;
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
+typedef struct mrc_weights mrc_weights;
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
+MRCDEF void       mrc_weights_close(mrc_weights *st);           // NULL is fine; before its context
 // In the order of the data; NULL past the last.
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index);
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name);
 // Metadata by key; NULL when absent.
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key);
 // numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
 // value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst);
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst);
 
 // All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e, uint32_t *crc);
+MRCDEF const char *mrc_weights_format(const mrc_weights *st);       // safetensors or torch
 // Records of PyTorch's files that were written without a checksum, which is logged too.
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st);
 
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 // A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
 // model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
 // of them that is there, and no other if that one is bad.
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
 // (called with rising offsets), so that a device's tensors need no second copy of the model.
@@ -2627,7 +2627,7 @@ static float mrc__round_to_odd(double x) {
 }
 
 //==============================================================================
-// >>impl.alloc   checked sizes, allocator hooks
+// >>impl.base   arithmetic that everything below stands on
 //==============================================================================
 // a * b and a + b, or failure.  Sizes come from files: never compute them bare.
 static int mrc__mul(size_t a, size_t b, size_t *out) {
@@ -2640,7 +2640,29 @@ static int mrc__add(size_t a, size_t b, size_t *out) {
     *out = a + b;
     return 1;
 }
+static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
 
+static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
+static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
+
+// Little-endian numbers of a file, at any address.
+static uint32_t mrc__load_u32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
+    uint64_t x = 0;
+    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
+    return x;
+}
+
+//==============================================================================
+// >>impl.alloc   checked sizes, allocator hooks
+//==============================================================================
 static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
 static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
 
@@ -2767,6 +2789,22 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
     size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
     int order = n ? memcmp(a, b, n) : 0;
     return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+// An allocator that several threads may use: the user's own need not be one.
+typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
+static void *mrc__locked_alloc(void *user, size_t bytes) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    void *p = l->inner.alloc(l->inner.user, bytes);
+    pthread_mutex_unlock(&l->lock);
+    return p;
+}
+static void mrc__locked_free(void *user, void *p) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    l->inner.free(l->inner.user, p);
+    pthread_mutex_unlock(&l->lock);
 }
 
 //==============================================================================
@@ -3497,6 +3535,13 @@ static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
     if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
+// Python's str.isspace(), which str.split() and str.strip() go by.
+static int mrc__is_space(uint32_t cp) {
+    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 //==============================================================================
@@ -4310,6 +4355,37 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
     }
 }
 
+static void mrc__json_write(mrc_text *t, const mrc_json *v);
+
+static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
+    for (const mrc_json *c = v->child; c; c = c->next) {
+        if (c != v->child) mrc_text_add(t, ", ", 2);
+        if (v->type == MRC_JSON_OBJECT) {
+            mrc_text_json_string(t, c->key, c->key_bytes, 0);
+            mrc_text_add(t, ": ", 2);
+        }
+        mrc__json_write(t, c);
+    }
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
+}
+
+// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
+static void mrc__json_write(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_ARRAY:
+    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    }
+}
+
 //==============================================================================
 // >>impl.file
 //
@@ -4636,10 +4712,6 @@ static const uint32_t mrc__crc32c_table[8][256] = {
                  0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
 };
 
-static uint32_t mrc__load_u32(const unsigned char *p) {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 // The zip format's.
 static const uint32_t mrc__crc32_table[8][256] = {
     MRC__CRC_256(0x77073096u, 0xee0e612cu, 0x076dc419u, 0x0edb8832u,
@@ -4864,14 +4936,11 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
 #define MRC__PATH_BYTES 4400
 
 //==============================================================================
-// >>impl.safetensors
+// >>impl.entries   the tensors of a file by name, whatever its format; how they are read
 //
-// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
-// nothing: the length is held against the file's size before anything is allocated, the header is
-// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
-// than its own size), and the ranges must tile the data area exactly.  Every size is computed with
+// safetensors files, PyTorch's and folders of shards become one list of entries.  An entry knows
+// where its elements lie; nothing is read before it is asked for.  Every size is computed with
 // overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
-// The writer makes what the format's own library makes: the same order, the same padding.
 //==============================================================================
 #define MRC__ST_HEADER_MAX 100000000u
 #define MRC__ST_COUNT_MAX  1000000u
@@ -4900,12 +4969,6 @@ static size_t mrc__st_dtype(const char *name, size_t bytes) {
     return i;
 }
 
-static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
-    if (b != 0 && a > UINT64_MAX / b) return 0;
-    *out = a * b;
-    return 1;
-}
-
 // numel and bytes of a shape; NULL, or what is wrong with it.
 static const char *mrc__st_size(size_t dtype, int ndim, const uint64_t *shape, uint64_t *numel,
                                 uint64_t *bytes) {
@@ -4926,7 +4989,7 @@ typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__
 // An entry and where its elements lie; those of PyTorch's files may be strided.
 typedef struct mrc__st_item {
     mrc_st_entry     e;             // first: users hold its address
-    mrc_safetensors *owner;         // the file; of a sharded checkpoint, one of several
+    mrc_weights *owner;         // the file; of a sharded checkpoint, one of several
     uint64_t         at;            // in the file, of the first element
     int              strided;
     uint64_t         stride[8];     // in elements
@@ -4935,20 +4998,20 @@ typedef struct mrc__st_item {
 } mrc__st_item;
 
 // One reader for safetensors files, PyTorch's and folders of shards: a list of entries.
-struct mrc_safetensors {
+struct mrc_weights {
     mrc_ctx      *ctx;
     int           fd;               // -1: a sharded checkpoint, whose files are `shards`
     const char   *path, *format;
-    mrc_safetensors **shards;
+    mrc_weights **shards;
     size_t        n_shards, shards_capacity;
     uint64_t      data_begin;       // in the file
     mrc__bump     pool;             // entries, names, metadata
-    const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
+    const void  **by_offset;        // mrc_st_entry: how mrc_weights_at counts them
     const void  **by_name;
     size_t        n, capacity;
     const void  **meta;             // mrc__st_meta by key
     size_t        n_meta, meta_capacity;
-    size_t        unchecked;        // see mrc_safetensors_unchecked
+    size_t        unchecked;        // see mrc_weights_unchecked
 };
 
 // Exactly these bytes.
@@ -4961,192 +5024,18 @@ static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
 
-// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
-static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
-                                   int *n) {
-    *n = 0;
-    if (lx->token != '[') return mrc__lexer_expected(lx, field);
-    MRC__TRY(mrc__lexer_next(lx));
-    while (lx->token != ']') {
-        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
-        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
-        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
-        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
-        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
-            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
-                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
-        }
-        ++*n;
-        MRC__TRY(mrc__lexer_next(lx));
-    }
-    return MRC_OK;
-}
-
-// One field of a tensor's object, the current token its value; *seen gathers which there were.
-static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
-                                unsigned *seen) {
-    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
-    uint64_t offsets[2];
-    size_t i = 0;
-    int n;
-    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
-        i++;
-    }
-    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
-    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
-    *seen |= 1u << i;
-    if (i == 0) {
-        char plain[96];             // the longest takes 66 bytes, all of it in escapes
-        const char *text = lx->text;
-        size_t bytes = lx->bytes;
-        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
-            bytes = mrc__json_unescape(lx->text, bytes, plain);
-            text = plain;
-        }
-        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
-        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
-        e->dtype = mrc__st_dtypes[dtype].name;
-        return MRC_OK;
-    }
-    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
-    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
-    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
-    e->begin = offsets[0];
-    e->end = offsets[1];
-    return MRC_OK;
-}
-
-// Keys are compared as they stand in the file: an escape in one of the three fields' names would
-// go unrecognised, so it is undone first.
-static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
-    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
-    *key = *lx;
-    if (lx->escaped && lx->bytes <= room_bytes) {
-        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
-        key->text = room;
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
-    return mrc__lexer_next(lx);
-}
-
-// Between members: 1 in *more when another key is the current token.
-static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
-    *more = lx->token != '}';
-    if (!*more || first) return MRC_OK;
-    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
-    return mrc__lexer_next(lx);
-}
-
-static mrc_status mrc__st_memory(const mrc_safetensors *st) {
+static mrc_status mrc__st_memory(const mrc_weights *st) {
     return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no memory for its header", st->path);
 }
 
 // The list with room for one more pointer.
-static int mrc__st_push(mrc_safetensors *st, const void ***list, size_t *capacity, size_t *n,
+static int mrc__st_push(mrc_weights *st, const void ***list, size_t *capacity, size_t *n,
                         const void *item) {
     void *data = (void *)*list;
     if (!mrc__grow(&st->ctx->host, &data, capacity, *n + 1, sizeof **list)) return 0;
     *list = data;
     (*list)[(*n)++] = item;
     return 1;
-}
-
-// A tensor's object; the current token is its opening, `key` its name.
-static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc__lexer *key) {
-    mrc__lexer field;
-    char room[128];
-    unsigned seen = 0;
-    uint64_t bytes;
-    size_t name_bytes = 0;
-    int more;
-    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
-    if (!item) return mrc__st_memory(st);
-    memset(item, 0, sizeof *item);
-    item->owner = st;
-    mrc_st_entry *e = &item->e;
-    mrc__lexer name = *key;
-    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
-    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
-        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
-                               name_bytes, MRC__ST_NAME_MAX);
-    }
-    if (st->n == MRC__ST_COUNT_MAX) {
-        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
-    }
-    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
-        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    if (seen != 7) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
-                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
-    }
-    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
-                                   &e->numel, &bytes);
-    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
-    if (e->end < e->begin || e->end - e->begin != bytes) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
-                               "shape and dtype need %llu bytes", e->name,
-                               (unsigned long long)e->begin, (unsigned long long)e->end,
-                               (unsigned long long)bytes);
-    }
-    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
-                                                                      : mrc__st_memory(st);
-}
-
-// The object of __metadata__, strings all of it.
-static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
-    int more;
-    size_t bytes;
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer key;
-        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
-        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
-        if (!m) return mrc__st_memory(st);
-        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
-        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
-        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
-        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
-            return mrc__st_memory(st);
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    return MRC_OK;
-}
-
-static mrc_status mrc__st_header(mrc_safetensors *st, mrc__lexer *lx) {
-    static const char metadata[] = "__metadata__";
-    mrc__lexer key;
-    char room[128];
-    int more, n_metadata = 0;
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer as_written = *lx;
-        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
-        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
-            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
-            MRC__TRY(mrc__st_metadata(st, lx));
-        } else {
-            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
 }
 
 static int mrc__st_compare_offset(const void *a, const void *b) {
@@ -5163,13 +5052,13 @@ static int mrc__st_compare_meta(const void *a, const void *b) {
     return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
 }
 
-static mrc__st_item *mrc__st_item_of(const mrc_safetensors *st, size_t index) {
+static mrc__st_item *mrc__st_item_of(const mrc_weights *st, size_t index) {
     union { const void *from; mrc__st_item *to; } item = { .from = st->by_offset[index] };
     return item.to;                 // ours, and still to be completed
 }
 
 // The entries by name too; two of one name are refused.
-static mrc_status mrc__st_index_names(mrc_safetensors *st) {
+static mrc_status mrc__st_index_names(mrc_weights *st) {
     size_t bytes = 0;
     if (st->n == 0) return MRC_OK;
     st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
@@ -5187,63 +5076,6 @@ static mrc_status mrc__st_index_names(mrc_safetensors *st) {
     return MRC_OK;
 }
 
-// Names once each, and ranges that follow each other from 0 to the end of the file.
-static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    uint64_t at = 0;
-    MRC__TRY(mrc__st_index_names(st));
-    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
-    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
-    for (size_t i = 1; i < st->n_meta; i++) {
-        const mrc__st_meta *m = st->meta[i];
-        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
-                             m->key);
-        }
-    }
-    for (size_t i = 0; i < st->n; i++) {
-        const mrc_st_entry *e = st->by_offset[i];
-        if (e->begin != at) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
-                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
-                             (unsigned long long)at);
-        }
-        mrc__st_item_of(st, i)->at = st->data_begin + at;
-        at = e->end;
-    }
-    if (at == data_bytes) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
-                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
-}
-
-// Length, header, checks.  The header's text is freed: entries own copies.
-static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    unsigned char length[8];
-    if (file_bytes < 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
-                         st->path, (unsigned long long)file_bytes);
-    }
-    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
-    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
-    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
-                         "most %u: truncated, or no safetensors file", st->path,
-                         (unsigned long long)n, (unsigned long long)file_bytes,
-                         MRC__ST_HEADER_MAX);
-    }
-    st->data_begin = 8 + n;
-    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
-    if (!header) return mrc__st_memory(st);
-    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
-    mrc__lexer lx;
-    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
-    if (s == MRC_OK) s = mrc__st_header(st, &lx);
-    ctx->host.free(ctx->host.user, header);
-    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
-}
-
-// A reader without entries yet, its file open; path NULL-free and copied.
 // A file that is neither format but is known is named; a zip is PyTorch's.
 static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
     char first[64];
@@ -5253,7 +5085,8 @@ static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
                      "PyTorch's)", path, what);
 }
 
-static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
+// A reader without entries yet.  file_bytes NULL: of no file of its own (a folder of shards).
+static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_weights **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
     int fd = -1;
@@ -5268,7 +5101,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
         close(fd);
         return s;
     }
-    mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
+    mrc_weights *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
     if (!st) {
         if (fd >= 0) close(fd);
@@ -5284,20 +5117,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
-    uint64_t file_bytes = 0;
-    mrc_safetensors *st = NULL;
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
-    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
-    mrc_status s = mrc__st_load(st, file_bytes);
-    if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
-    return s;
-}
-
-static void mrc__st_close_one(mrc_safetensors *st) {
+static void mrc__st_close_one(mrc_weights *st) {
     const mrc_allocator *host = &st->ctx->host;
     if (st->fd >= 0) close(st->fd);
     if (st->by_offset) host->free(host->user, st->by_offset);
@@ -5325,20 +5145,20 @@ static void mrc__st_part_task(void *arg, size_t task, size_t worker) {
     p->ok = mrc__pread(p->fd, p->at, p->to, p->bytes) == p->bytes;
 }
 
-MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+MRCDEF void mrc_weights_close(mrc_weights *st) {
     if (!st) return;
     for (size_t i = 0; i < st->n_shards; i++) mrc__st_close_one(st->shards[i]);
     mrc__st_close_one(st);
 }
 
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st) {
+MRCDEF const char *mrc_weights_format(const mrc_weights *st) {
     return st ? st->format : "";
 }
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st) {
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st) {
     return st ? st->unchecked : 0;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index) {
     return st && index < st->n ? st->by_offset[index] : NULL;
 }
 
@@ -5354,14 +5174,14 @@ static size_t mrc__st_search(const void *const *list, size_t n, const void *key,
     return low < n && !compare(list[low], key) ? low : n;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name) {
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name) {
     if (!st || !name) return NULL;
     const mrc_st_entry key = { .name = name };
     size_t i = mrc__st_search(st->by_name, st->n, &key, mrc__st_compare_name);
     return i < st->n ? st->by_name[i] : NULL;
 }
 
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key) {
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key) {
     if (!st || !key) return NULL;
     const mrc__st_meta wanted = { .key = key, .key_bytes = strlen(key) };
     size_t i = mrc__st_search(st->meta, st->n_meta, &wanted, mrc__st_compare_meta);
@@ -5454,7 +5274,7 @@ static mrc_status mrc__st_fetch(const mrc__st_item *item, const char *data, size
 
 // What mrc__st_fetch wants as data.
 static mrc_status mrc__st_span(const mrc__st_item *item, size_t element, char **data) {
-    const mrc_safetensors *st = item->owner;
+    const mrc_weights *st = item->owner;
     uint64_t bytes = element;
     *data = NULL;
     if (!item->strided) return MRC_OK;
@@ -5510,8 +5330,8 @@ static mrc_status mrc__st_convert_piece(const mrc__st_item *item, void *user, ui
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst) {
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst) {
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     const mrc__st_item *item = (const mrc__st_item *)e;
     mrc__st_from from = mrc__st_source(e->dtype);
@@ -5540,7 +5360,7 @@ static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint6
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst) {
     const mrc__st_item *item = (const mrc__st_item *)e;
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     mrc__st_target t = { .out = dst };
@@ -5573,8 +5393,8 @@ static mrc_status mrc__st_crc_piece(const mrc__st_item *item, void *user, uint64
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e,
-                                         uint32_t *crc) {
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e,
+                                     uint32_t *crc) {
     if (!st || !e || !crc) return MRC_ERR_ARG;
     mrc__st_target t = { .from = mrc__st_source(e->dtype), .out = (char *)crc };
     *crc = 0;
@@ -5584,6 +5404,258 @@ MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry
     }
     t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
     return mrc__st_stream((const mrc__st_item *)e, t.element, mrc__st_crc_piece, &t);
+}
+
+//==============================================================================
+// >>impl.safetensors
+//
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
+// nothing: the length is held against the file's size before anything is allocated, the header is
+// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
+// than its own size), and the ranges must tile the data area exactly.  The writer makes what the
+// format's own library makes: the same order, the same padding.
+//==============================================================================
+// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
+static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
+                                   int *n) {
+    *n = 0;
+    if (lx->token != '[') return mrc__lexer_expected(lx, field);
+    MRC__TRY(mrc__lexer_next(lx));
+    while (lx->token != ']') {
+        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
+        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
+        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
+        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
+            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
+                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
+        }
+        ++*n;
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    return MRC_OK;
+}
+
+// One field of a tensor's object, the current token its value; *seen gathers which there were.
+static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
+                                unsigned *seen) {
+    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2];
+    size_t i = 0;
+    int n;
+    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
+        i++;
+    }
+    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
+    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
+    *seen |= 1u << i;
+    if (i == 0) {
+        char plain[96];             // the longest takes 66 bytes, all of it in escapes
+        const char *text = lx->text;
+        size_t bytes = lx->bytes;
+        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
+            bytes = mrc__json_unescape(lx->text, bytes, plain);
+            text = plain;
+        }
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
+        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
+        e->dtype = mrc__st_dtypes[dtype].name;
+        return MRC_OK;
+    }
+    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
+    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
+    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
+    e->begin = offsets[0];
+    e->end = offsets[1];
+    return MRC_OK;
+}
+
+// Keys are compared as they stand in the file: an escape in one of the three fields' names would
+// go unrecognised, so it is undone first.
+static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
+    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
+    *key = *lx;
+    if (lx->escaped && lx->bytes <= room_bytes) {
+        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
+        key->text = room;
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+    return mrc__lexer_next(lx);
+}
+
+// Between members: 1 in *more when another key is the current token.
+static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
+    *more = lx->token != '}';
+    if (!*more || first) return MRC_OK;
+    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
+    return mrc__lexer_next(lx);
+}
+
+// A tensor's object; the current token is its opening, `key` its name.
+static mrc_status mrc__st_tensor(mrc_weights *st, mrc__lexer *lx, const mrc__lexer *key) {
+    mrc__lexer field;
+    char room[128];
+    unsigned seen = 0;
+    uint64_t bytes;
+    size_t name_bytes = 0;
+    int more;
+    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
+    if (!item) return mrc__st_memory(st);
+    memset(item, 0, sizeof *item);
+    item->owner = st;
+    mrc_st_entry *e = &item->e;
+    mrc__lexer name = *key;
+    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
+    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
+        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
+                               name_bytes, MRC__ST_NAME_MAX);
+    }
+    if (st->n == MRC__ST_COUNT_MAX) {
+        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
+    }
+    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
+        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    if (seen != 7) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
+                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+    }
+    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
+                                   &e->numel, &bytes);
+    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
+    if (e->end < e->begin || e->end - e->begin != bytes) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
+                               "shape and dtype need %llu bytes", e->name,
+                               (unsigned long long)e->begin, (unsigned long long)e->end,
+                               (unsigned long long)bytes);
+    }
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
+                                                                      : mrc__st_memory(st);
+}
+
+// The object of __metadata__, strings all of it.
+static mrc_status mrc__st_metadata(mrc_weights *st, mrc__lexer *lx) {
+    int more;
+    size_t bytes;
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer key;
+        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
+        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
+        if (!m) return mrc__st_memory(st);
+        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
+        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
+        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
+            return mrc__st_memory(st);
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_header(mrc_weights *st, mrc__lexer *lx) {
+    static const char metadata[] = "__metadata__";
+    mrc__lexer key;
+    char room[128];
+    int more, n_metadata = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer as_written = *lx;
+        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
+        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
+            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
+            MRC__TRY(mrc__st_metadata(st, lx));
+        } else {
+            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+}
+
+// Names once each, and ranges that follow each other from 0 to the end of the file.
+static mrc_status mrc__st_check(mrc_weights *st, uint64_t data_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    uint64_t at = 0;
+    MRC__TRY(mrc__st_index_names(st));
+    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
+    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
+    for (size_t i = 1; i < st->n_meta; i++) {
+        const mrc__st_meta *m = st->meta[i];
+        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
+                             m->key);
+        }
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_offset[i];
+        if (e->begin != at) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
+                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
+                             (unsigned long long)at);
+        }
+        mrc__st_item_of(st, i)->at = st->data_begin + at;
+        at = e->end;
+    }
+    if (at == data_bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
+                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
+}
+
+// Length, header, checks.  The header's text is freed: entries own copies.
+static mrc_status mrc__st_load(mrc_weights *st, uint64_t file_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    unsigned char length[8];
+    if (file_bytes < 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
+                         st->path, (unsigned long long)file_bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
+    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
+    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
+                         "most %u: truncated, or no safetensors file", st->path,
+                         (unsigned long long)n, (unsigned long long)file_bytes,
+                         MRC__ST_HEADER_MAX);
+    }
+    st->data_begin = 8 + n;
+    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
+    if (!header) return mrc__st_memory(st);
+    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
+    if (s == MRC_OK) s = mrc__st_header(st, &lx);
+    ctx->host.free(ctx->host.user, header);
+    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
+    uint64_t file_bytes = 0;
+    mrc_weights *st = NULL;
+    MRC__ARG(ctx, !out);
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
+    mrc_status s = mrc__st_load(st, file_bytes);
+    if (s == MRC_OK) *out = st;
+    else mrc_weights_close(st);
+    return s;
 }
 
 // The tensors in the order in which they are written: wide dtypes first, then by name.
@@ -5825,7 +5897,7 @@ typedef struct mrc__pt_digit {
 enum { MRC__PT_ORDERED_DICT = 100, MRC__PT_SIZE, MRC__PT_PARAMETER, MRC__PT_REBUILD };
 
 typedef struct mrc__pt {
-    mrc_safetensors     *st;
+    mrc_weights         *st;
     mrc__bump            pool;                  // dies when the file is open
     uint64_t             budget;
     const unsigned char *data;                  // the pickle, or the old stream
@@ -5907,12 +5979,6 @@ static mrc_status mrc__pt_take(mrc__pt *pt, size_t n, const unsigned char **out)
     *out = pt->data + pt->at;
     pt->at += n;
     return MRC_OK;
-}
-
-static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
-    uint64_t x = 0;
-    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
-    return x;
 }
 
 static mrc_status mrc__pt_long(mrc__pt *pt, mrc__pt_value *v) {
@@ -6386,7 +6452,7 @@ typedef struct mrc__pt_walk {
 } mrc__pt_walk;
 
 static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st_item *tensor) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     if (name->bytes > MRC__ST_NAME_MAX || st->n == MRC__ST_COUNT_MAX) {
         return mrc__pt_fail(pt, "a tensor's name of more than %u bytes, or more than %u tensors",
                             MRC__ST_NAME_MAX, MRC__ST_COUNT_MAX);
@@ -6458,7 +6524,7 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
 
 // Lists the tensors below root, and where each begins in the file.
 static mrc_status mrc__pt_collect(mrc__pt *pt, mrc__pt_value root) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     mrc__pt_walk w = { .depth = 0 };
     mrc_text_init(&w.name, st->ctx);
     mrc_status s = mrc__pt_flatten(pt, &w, root);
@@ -6857,9 +6923,9 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
     return s;
 }
 
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     uint64_t file_bytes;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
@@ -6880,7 +6946,7 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char
         ctx->host.free(ctx->host.user, pt);
     }
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
@@ -7011,15 +7077,9 @@ MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
 
 // Room for one more in the list.
 static mrc_status mrc__params_grow(mrc_params *p) {
-    size_t bytes, capacity = p->capacity ? p->capacity * 2 : 64;
-    if (p->n < p->capacity) return MRC_OK;
-    mrc_tensor **list = mrc__mul(capacity, sizeof *list, &bytes)
-                      ? p->host.alloc(p->host.user, bytes) : NULL;
-    if (!list) return MRC_ERR_MEM;
-    if (p->n) memcpy(list, p->list, p->n * sizeof *list);
-    if (p->list) p->host.free(p->host.user, p->list);
+    void *list = p->list;
+    if (!mrc__grow(&p->host, &list, &p->capacity, p->n + 1, sizeof *p->list)) return MRC_ERR_MEM;
     p->list = list;
-    p->capacity = capacity;
     return MRC_OK;
 }
 
@@ -11741,10 +11801,6 @@ static size_t mrc__form_elements(mrc__form form) {
     return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
 }
 
-static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
-static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
-static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
-
 // The size of equal slices of n, none above `most`, each a multiple of `unit`.
 static size_t mrc__slice(size_t n, size_t most, size_t unit) {
     size_t slices = mrc__ceil_div(n, most);
@@ -16108,7 +16164,7 @@ static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_
 static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
 static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path);
 static mrc_status mrc__shards_end(mrc_ctx *ctx, mrc_status mine);
 
@@ -16678,10 +16734,10 @@ static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc
 
 // What our own files say of a tensor in their metadata: the CRC-32C of its bytes, as eight digits.
 #define MRC__SUM_KEY "crc32c."
-static const char *mrc__param_sum(const mrc_safetensors *st, const char *name) {
+static const char *mrc__param_sum(const mrc_weights *st, const char *name) {
     char key[512];
     int n = snprintf(key, sizeof key, MRC__SUM_KEY "%s", name);
-    return n > 0 && (size_t)n < sizeof key ? mrc_safetensors_meta(st, key) : NULL;
+    return n > 0 && (size_t)n < sizeof key ? mrc_weights_meta(st, key) : NULL;
 }
 
 static int mrc__param_sum_holds(const char *sum, const void *data, size_t bytes) {
@@ -16735,15 +16791,15 @@ static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st
 
 // Values of a matrix that is stored in bytes (I8) become numbers: each row has its scale, in
 // NAME_scale, as compressed-tensors writes them.  Bytes without scales are no weights.
-static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                         const mrc_tensor *t, void *values, const char *path) {
     const size_t rows = t->ndim ? t->shape[0] : 1, columns = rows ? t->numel / rows : 0;
     const int f64 = t->dtype == MRC_DTYPE_F64;
     char name[512];
     snprintf(name, sizeof name, "%s_zero_point", e->name);
-    const char *offset = mrc_safetensors_find(st, name) ? "and zero points" : "";
+    const char *offset = mrc_weights_find(st, name) ? "and zero points" : "";
     snprintf(name, sizeof name, "%s_scale", e->name);
-    const mrc_st_entry *scales = mrc_safetensors_find(st, name);
+    const mrc_st_entry *scales = mrc_weights_find(st, name);
     if (!scales || scales->numel != rows || *offset) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: %s is I8 (found %llu scales %s in %s, "
                          "expected one for each of %zu rows)", path, e->name,
@@ -16751,7 +16807,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     }
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
-    mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
+    mrc_status s = mrc_weights_read(st, scales, MRC_DTYPE_F64, scale);
     for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         double *wide = (double *)values + r * columns;
         float *row = (float *)values + r * columns;
@@ -16763,7 +16819,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
-static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
@@ -16776,7 +16832,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     }
     // Without a second copy, which was half of the time of loading a model.
     if (mrc__param_plain(ctx, e, t)) {
-        MRC__TRY(mrc_safetensors_read(st, e, t->dtype, t->data));
+        MRC__TRY(mrc_weights_read(st, e, t->dtype, t->data));
         return mrc__param_check(ctx, e, t->data, path);
     }
     if (e->end - e->begin > bytes) bytes = (size_t)(e->end - e->begin);
@@ -16784,10 +16840,10 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = MRC_OK;
     if (mrc__param_sum(((const mrc__st_item *)e)->owner, e->name)) {
-        s = mrc_safetensors_bytes(st, e, host);
+        s = mrc_weights_bytes(st, e, host);
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, t->dtype, host);
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
@@ -16855,7 +16911,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
 }
 
 MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char name[512];
     mrc_tensor *t;
     MRC__ARG(ctx, !o || !path);
@@ -16864,11 +16920,11 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     for (size_t i = o->shards.list ? mrc__optimizer_kept(o) : 0; s == MRC_OK; i++) {
         t = mrc__optimizer_file_at(o, i, name, sizeof name);
         if (!t) break;
-        const mrc_st_entry *e = mrc_safetensors_find(st, name);
+        const mrc_st_entry *e = mrc_weights_find(st, name);
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -22750,13 +22806,6 @@ typedef struct mrc__ds_loader {
     size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
-// Python's str.isspace(), which str.split() and str.strip() go by.
-static int mrc__is_space(uint32_t cp) {
-    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
-           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202f || cp == 0x205f || cp == 0x3000;
-}
-
 // Bytes of white space at the beginning; all of them when there is nothing else.
 static size_t mrc__leading_space(const char *s, size_t bytes) {
     size_t at = 0;
@@ -23586,16 +23635,9 @@ static void mrc__enc_drop(mrc__enc *e, const char *reason) {
 static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encoding *w) {
     mrc_features *f = e->f;
     size_t rows = e->config->pad_to_max_length ? e->max_length : w->n, bytes;
-    if (f->n == e->capacity) {
-        size_t capacity = e->capacity ? e->capacity * 2 : 256;
-        mrc_feature *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? f->host.alloc(f->host.user, bytes) : NULL;
-        if (!list) return NULL;
-        if (f->n) memcpy(list, f->list, f->n * sizeof *list);
-        if (f->list) f->host.free(f->host.user, f->list);
-        f->list = list;
-        e->capacity = capacity;
-    }
+    void *list = f->list;
+    if (!mrc__grow(&f->host, &list, &e->capacity, f->n + 1, sizeof *f->list)) return NULL;
+    f->list = list;
     if (!mrc__mul(rows, 5 * sizeof(int32_t), &bytes)) return NULL;
     int32_t *block = f->host.alloc(f->host.user, bytes);
     if (!block) return NULL;
@@ -27631,7 +27673,7 @@ static int mrc__ends_with(const char *s, const char *tail) {
 }
 
 // By its name, or else by its first bytes.
-static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     static const char *const torch[] = { ".bin", ".pt", ".pth", ".ckpt", NULL };
     unsigned char first[4] = {0};
     struct stat info;
@@ -27668,10 +27710,10 @@ static int mrc__shard_compare(const void *a, const void *b) {
 }
 
 // Opens one shard and adds its tensors.
-static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mrc_json *name) {
+static mrc_status mrc__shard_open(mrc_weights *st, const char *dir, const mrc_json *name) {
     mrc_ctx *ctx = st->ctx;
     char path[MRC__PATH_BYTES];
-    mrc_safetensors *shard = NULL;
+    mrc_weights *shard = NULL;
     void *data = (void *)st->shards;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, name->string));
     if (!mrc__grow(&ctx->host, &data, &st->shards_capacity, st->n_shards + 1, sizeof shard)) {
@@ -27691,9 +27733,9 @@ static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mr
 }
 
 // Every tensor is where the index says, and the shards have no others.
-static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
+static mrc_status mrc__index_check(mrc_weights *st, const mrc_json *map) {
     for (const mrc_json *m = map->child; m; m = m->next) {
-        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_safetensors_find(st, m->key)
+        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_weights_find(st, m->key)
                                                                : NULL;
         const char *file = e ? ((const mrc__st_item *)e)->owner->path : "", *slash;
         if ((slash = strrchr(file, '/')) != NULL) file = slash + 1;
@@ -27707,7 +27749,7 @@ static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
                      st->path, st->n, map->n);
 }
 
-static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, const void **names) {
+static mrc_status mrc__index_read(mrc_weights *st, const mrc_json *root, const void **names) {
     mrc_ctx *ctx = st->ctx;
     char dir[MRC__PATH_BYTES];
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27732,9 +27774,9 @@ static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, con
     return mrc__index_check(st, map);
 }
 
-static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     mrc_json *root = NULL;
-    mrc_safetensors *st = NULL;
+    mrc_weights *st = NULL;
     size_t bytes;
     MRC__TRY(mrc_json_load(ctx, &root, path));
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27752,7 +27794,7 @@ static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const cha
     if (names) ctx->host.free(ctx->host.user, names);
     mrc_json_free(root);
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
@@ -27770,7 +27812,7 @@ static mrc_status mrc__weights_path(mrc_ctx *ctx, const char *folder, char *file
     return *there ? MRC_OK : mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[0]);
 }
 
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     char file[MRC__PATH_BYTES];
     int there;
     MRC__ARG(ctx, !out);
@@ -27996,11 +28038,11 @@ static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, 
 }
 
 // Two copies of one projection are the same to the bit.
-static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st_entry *x,
-                                  mrc_safetensors *b, const mrc_st_entry *y, const char *folder) {
+static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_weights *a, const mrc_st_entry *x,
+                                  mrc_weights *b, const mrc_st_entry *y, const char *folder) {
     uint32_t crc[2];
-    MRC__TRY(mrc_safetensors_crc32c(a, x, &crc[0]));
-    MRC__TRY(mrc_safetensors_crc32c(b, y, &crc[1]));
+    MRC__TRY(mrc_weights_crc32c(a, x, &crc[0]));
+    MRC__TRY(mrc_weights_crc32c(b, y, &crc[1]));
     if (crc[0] == crc[1]) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: its linear.weight is another one than that of "
                      "model.safetensors (found checksums %08x and %08x)", folder, (unsigned)crc[1],
@@ -28008,14 +28050,14 @@ static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st
 }
 
 // Loads the projection from its folder.
-static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *main,
+static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_weights *main,
                                   const char *folder) {
     mrc__map *w = &m->weights->answer;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_weights_open(ctx, &st, folder));
-    const mrc_st_entry *weight = mrc_safetensors_find(st, "linear.weight");
-    const mrc_st_entry *bias = mrc_safetensors_find(st, "linear.bias");
-    const mrc_st_entry *twice = mrc_safetensors_find(main, "linear.weight");
+    const mrc_st_entry *weight = mrc_weights_find(st, "linear.weight");
+    const mrc_st_entry *bias = mrc_weights_find(st, "linear.bias");
+    const mrc_st_entry *twice = mrc_weights_find(main, "linear.weight");
     mrc_status s = MRC_OK;
     if (!weight || (w->bias && !bias)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no linear.%s", folder,
@@ -28026,7 +28068,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
     }
     if (s == MRC_OK) s = mrc__param_load(ctx, st, weight, w->weight, folder);
     if (s == MRC_OK && w->bias) s = mrc__param_load(ctx, st, bias, w->bias, folder);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 #endif // core pass
@@ -28037,7 +28079,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
 #ifdef MRC__PASS_CORE
 // The weights' file: its reader, and what stands before the encoder's names in it.
 typedef struct mrc__weights_file {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char             path[MRC__PATH_BYTES];
     const char      *prefix;
     int              own_head;      // the head is the one that config.json describes
@@ -28048,7 +28090,7 @@ static int mrc__weights_under(const mrc__weights_file *f, const mrc__family *fam
                               const char *prefix) {
     char name[128];
     snprintf(name, sizeof name, "%s%s.weight", prefix, family->words);
-    return mrc_safetensors_find(f->st, name) != NULL;
+    return mrc_weights_find(f->st, name) != NULL;
 }
 
 // A file of another family is no bare encoder: read as this one it answers nonsense.
@@ -28078,7 +28120,7 @@ static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const ch
         if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
     mrc_status s = mrc__weights_no_prefix(ctx, f, family);
-    mrc_safetensors_close(f->st);
+    mrc_weights_close(f->st);
     return s;
 }
 
@@ -28107,17 +28149,17 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
-    const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
+    const mrc_st_entry *e = mrc_weights_find(f->st, there);
     if (e) return e;
     const char *bert = strstr(f->prefix, "bert_model."), *tail = "dense.linear.";
     if (bert && !strncmp(name, tail, strlen(tail))) {       // DPR's projection
         snprintf(there, sizeof there, "%.*sencode_proj.%s", (int)(bert - f->prefix), f->prefix,
                  name + strlen(tail));
-        return mrc_safetensors_find(f->st, there);
+        return mrc_weights_find(f->st, there);
     }
     char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
-    return mrc_safetensors_find(f->st, alias);
+    return mrc_weights_find(f->st, alias);
 }
 
 // Whether a file's tensor has a place in the model, or is one that nobody misses.
@@ -28132,7 +28174,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     if (bytes > tail && bytes < sizeof ours && !strcmp(name + bytes - tail, "_scale")) {
         memcpy(ours, name, bytes - tail);               // of a matrix in bytes
         ours[bytes - tail] = 0;
-        const mrc_st_entry *e = mrc_safetensors_find(f->st, ours);
+        const mrc_st_entry *e = mrc_weights_find(f->st, ours);
         if (e && !strcmp(e->dtype, "I8")) return 1;
     }
     if (!strncmp(name, f->prefix, prefix)) {
@@ -28140,7 +28182,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
         if (mrc_params_find(m->params, ours)) return 1;
         char alias[1024];
         mrc__weights_alias(ours, alias, sizeof alias);
-        if (mrc_params_find(m->params, alias) && !mrc_safetensors_find(f->st, alias)) return 1;
+        if (mrc_params_find(m->params, alias) && !mrc_weights_find(f->st, alias)) return 1;
     }
     return mrc_params_find(m->params, name) != NULL;
 }
@@ -28273,7 +28315,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     }
     if (apart) MRC__TRY(mrc__load_dense(ctx, m, f->st, dense));
     const mrc_st_entry *e;
-    for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+    for (size_t i = 0; (e = mrc_weights_at(f->st, i)) != NULL; i++) {
         if (mrc__weights_expected(f, m, e->name)) continue;
         MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
@@ -28384,7 +28426,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     if (s == MRC_OK) {
         s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction, desc->int8_keep);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
-        mrc_safetensors_close(f.st);
+        mrc_weights_close(f.st);
     }
     if (s != MRC_OK) {
         mrc_file_free(ctx, json);
@@ -28400,37 +28442,6 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
 //------------------------------------------------------------------------------
 // Saving
 //------------------------------------------------------------------------------
-static void mrc__json_write(mrc_text *t, const mrc_json *v);
-
-static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
-    for (const mrc_json *c = v->child; c; c = c->next) {
-        if (c != v->child) mrc_text_add(t, ", ", 2);
-        if (v->type == MRC_JSON_OBJECT) {
-            mrc_text_json_string(t, c->key, c->key_bytes, 0);
-            mrc_text_add(t, ": ", 2);
-        }
-        mrc__json_write(t, c);
-    }
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
-}
-
-// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
-static void mrc__json_write(mrc_text *t, const mrc_json *v) {
-    switch (v->type) {
-    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
-    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
-    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
-    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
-    case MRC_JSON_ARRAY:
-    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
-    case MRC_JSON_NUMBER:
-        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
-        else mrc_text_number(t, v->number);
-        break;
-    }
-}
-
 // The spelling of a key to write: the source's, where it has one of the family's.
 static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type type,
                                             const mrc_json *source) {
@@ -29429,14 +29440,14 @@ static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *p
 
 // One entry: its file's tensor is read whole, this rank's piece of it is kept.
 static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t index,
-                                       mrc_safetensors *st, const char *path) {
+                                       mrc_weights *st, const char *path) {
     const size_t entry = index;
     char name[512];
     mrc_params *room = NULL;
     mrc_tensor *t = mrc__optimizer_file_at(o, entry, name, sizeof name), *whole = NULL;
     mrc__shards_kind(o, &index);
     const mrc__shard *s = &o->shards.list[index];
-    const mrc_st_entry *e = mrc_safetensors_find(st, name);
+    const mrc_st_entry *e = mrc_weights_find(st, name);
     if (!e) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     mrc_status status = mrc_params_new(&room, ctx->be, &ctx->host);
     if (status == MRC_OK) {
@@ -29452,7 +29463,7 @@ static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t in
     return status;
 }
 
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path) {
     const size_t n = mrc__optimizer_kept(o);
     for (size_t i = 0; i < n; i++) MRC__TRY(mrc__shards_load_one(ctx, o, i, st, path));
@@ -31133,22 +31144,6 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     }
 }
 
-// An allocator that several threads may use: the user's own need not be one.
-typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
-static void *mrc__locked_alloc(void *user, size_t bytes) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    void *p = l->inner.alloc(l->inner.user, bytes);
-    pthread_mutex_unlock(&l->lock);
-    return p;
-}
-static void mrc__locked_free(void *user, void *p) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    l->inner.free(l->inner.user, p);
-    pthread_mutex_unlock(&l->lock);
-}
-
 // For one task: emit is to be set.
 static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok,
                          mrc__locked *locked) {
@@ -32625,13 +32620,13 @@ static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path
 }
 
 // Offsets begin with 0, do not fall and end with the number of rows.
-static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_weights *st,
                                        const mrc_st_entry *e, const char *path) {
     if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
                          path, e->dtype, e->ndim);
     }
-    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    MRC__TRY(mrc_weights_bytes(st, e, v->offsets));
     for (size_t i = 0; i <= v->n; i++) {
         uint64_t before = i ? v->offsets[i - 1] : 0;
         if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
@@ -32645,11 +32640,11 @@ static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safeten
 }
 
 static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
-    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
-    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
-    if (!e) e = mrc_safetensors_find(st, "rows");
+    const mrc_st_entry *e = mrc_weights_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_weights_find(st, "offsets");
+    if (!e) e = mrc_weights_find(st, "rows");
     mrc_status s = MRC_OK;
     if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
@@ -32660,9 +32655,9 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
         s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
                              offsets != NULL);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, MRC_DTYPE_F32, out->rows);
     if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -35252,18 +35247,18 @@ static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
 static mrc_status mrc__dir_score_kind(const mrc__encoder_dir *d) {
     mrc_encoder_config *c = &d->out->encoder;
     const mrc_st_entry *e;
-    mrc_safetensors *st;
+    mrc_weights *st;
     char file[MRC__PATH_BYTES];
     int linear = 0, own = 0, pooler = 0, there = 0;
     MRC__TRY(mrc__weights_path(d->ctx, d->path, file, &there));
     if (!there) return MRC_OK;                      // a config.json alone
     MRC__TRY(mrc_weights_open(d->ctx, &st, file));
-    for (size_t i = 0; (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+    for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
         linear |= !strcmp(e->name, "linear.weight");
         own |= !strncmp(e->name, "classifier.", 11);
         pooler |= mrc__ends_with(e->name, "pooler.dense.weight");
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     if (linear && !own) c->score_kind = pooler ? MRC_SCORE_POOLER_LINEAR : MRC_SCORE_LINEAR;
     return MRC_OK;
 }
