@@ -81,9 +81,10 @@
 //     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
 //     >>api.tensor  >>api.tape  >>api.ops  >>api.kernels  >>api.comm  >>api.utf8  >>api.json
 //     >>api.file  >>api.weights
-//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.entries  >>impl.safetensors  >>impl.pickle
-//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
+//     >>impl.passes  >>impl.status  >>impl.base  >>impl.alloc  >>impl.threads  >>impl.arena
+//     >>impl.ctx  >>impl.utf8  >>impl.json  >>impl.file  >>impl.entries  >>impl.safetensors
+//     >>impl.pickle  >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute
+//     >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
 //     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
@@ -95,12 +96,11 @@
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.regex  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
 //     >>impl.tok_steps  >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
-//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.fold  >>impl.shards  >>impl.train  >>impl.predict
-//     >>impl.train_plan  >>impl.evaluate
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
+//     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
+//     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
+//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
@@ -2627,7 +2627,7 @@ static float mrc__round_to_odd(double x) {
 }
 
 //==============================================================================
-// >>impl.alloc   checked sizes, allocator hooks
+// >>impl.base   arithmetic that everything below stands on
 //==============================================================================
 // a * b and a + b, or failure.  Sizes come from files: never compute them bare.
 static int mrc__mul(size_t a, size_t b, size_t *out) {
@@ -2640,7 +2640,29 @@ static int mrc__add(size_t a, size_t b, size_t *out) {
     *out = a + b;
     return 1;
 }
+static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
 
+static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
+static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
+
+// Little-endian numbers of a file, at any address.
+static uint32_t mrc__load_u32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
+    uint64_t x = 0;
+    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
+    return x;
+}
+
+//==============================================================================
+// >>impl.alloc   checked sizes, allocator hooks
+//==============================================================================
 static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
 static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
 
@@ -2767,6 +2789,22 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
     size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
     int order = n ? memcmp(a, b, n) : 0;
     return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+// An allocator that several threads may use: the user's own need not be one.
+typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
+static void *mrc__locked_alloc(void *user, size_t bytes) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    void *p = l->inner.alloc(l->inner.user, bytes);
+    pthread_mutex_unlock(&l->lock);
+    return p;
+}
+static void mrc__locked_free(void *user, void *p) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    l->inner.free(l->inner.user, p);
+    pthread_mutex_unlock(&l->lock);
 }
 
 //==============================================================================
@@ -3497,6 +3535,13 @@ static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
     if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
+// Python's str.isspace(), which str.split() and str.strip() go by.
+static int mrc__is_space(uint32_t cp) {
+    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 //==============================================================================
@@ -4310,6 +4355,37 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
     }
 }
 
+static void mrc__json_write(mrc_text *t, const mrc_json *v);
+
+static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
+    for (const mrc_json *c = v->child; c; c = c->next) {
+        if (c != v->child) mrc_text_add(t, ", ", 2);
+        if (v->type == MRC_JSON_OBJECT) {
+            mrc_text_json_string(t, c->key, c->key_bytes, 0);
+            mrc_text_add(t, ": ", 2);
+        }
+        mrc__json_write(t, c);
+    }
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
+}
+
+// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
+static void mrc__json_write(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_ARRAY:
+    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    }
+}
+
 //==============================================================================
 // >>impl.file
 //
@@ -4636,10 +4712,6 @@ static const uint32_t mrc__crc32c_table[8][256] = {
                  0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
 };
 
-static uint32_t mrc__load_u32(const unsigned char *p) {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 // The zip format's.
 static const uint32_t mrc__crc32_table[8][256] = {
     MRC__CRC_256(0x77073096u, 0xee0e612cu, 0x076dc419u, 0x0edb8832u,
@@ -4895,12 +4967,6 @@ static size_t mrc__st_dtype(const char *name, size_t bytes) {
     while (i < MRC__ST_DTYPES && (strlen(mrc__st_dtypes[i].name) != bytes
                                   || memcmp(mrc__st_dtypes[i].name, name, bytes))) i++;
     return i;
-}
-
-static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
-    if (b != 0 && a > UINT64_MAX / b) return 0;
-    *out = a * b;
-    return 1;
 }
 
 // numel and bytes of a shape; NULL, or what is wrong with it.
@@ -5913,12 +5979,6 @@ static mrc_status mrc__pt_take(mrc__pt *pt, size_t n, const unsigned char **out)
     *out = pt->data + pt->at;
     pt->at += n;
     return MRC_OK;
-}
-
-static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
-    uint64_t x = 0;
-    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
-    return x;
 }
 
 static mrc_status mrc__pt_long(mrc__pt *pt, mrc__pt_value *v) {
@@ -7017,15 +7077,9 @@ MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
 
 // Room for one more in the list.
 static mrc_status mrc__params_grow(mrc_params *p) {
-    size_t bytes, capacity = p->capacity ? p->capacity * 2 : 64;
-    if (p->n < p->capacity) return MRC_OK;
-    mrc_tensor **list = mrc__mul(capacity, sizeof *list, &bytes)
-                      ? p->host.alloc(p->host.user, bytes) : NULL;
-    if (!list) return MRC_ERR_MEM;
-    if (p->n) memcpy(list, p->list, p->n * sizeof *list);
-    if (p->list) p->host.free(p->host.user, p->list);
+    void *list = p->list;
+    if (!mrc__grow(&p->host, &list, &p->capacity, p->n + 1, sizeof *p->list)) return MRC_ERR_MEM;
     p->list = list;
-    p->capacity = capacity;
     return MRC_OK;
 }
 
@@ -11746,10 +11800,6 @@ typedef enum mrc__form {
 static size_t mrc__form_elements(mrc__form form) {
     return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
 }
-
-static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
-static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
-static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
 
 // The size of equal slices of n, none above `most`, each a multiple of `unit`.
 static size_t mrc__slice(size_t n, size_t most, size_t unit) {
@@ -21685,6 +21735,10 @@ static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
+                         "SentencePiece model, which is not here (found vocab.txt, expected "
+                         "tokenizer_*.model beside it)", dir, src->class_name.data);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
@@ -22752,13 +22806,6 @@ typedef struct mrc__ds_loader {
     size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
-// Python's str.isspace(), which str.split() and str.strip() go by.
-static int mrc__is_space(uint32_t cp) {
-    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
-           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202f || cp == 0x205f || cp == 0x3000;
-}
-
 // Bytes of white space at the beginning; all of them when there is nothing else.
 static size_t mrc__leading_space(const char *s, size_t bytes) {
     size_t at = 0;
@@ -23588,16 +23635,9 @@ static void mrc__enc_drop(mrc__enc *e, const char *reason) {
 static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encoding *w) {
     mrc_features *f = e->f;
     size_t rows = e->config->pad_to_max_length ? e->max_length : w->n, bytes;
-    if (f->n == e->capacity) {
-        size_t capacity = e->capacity ? e->capacity * 2 : 256;
-        mrc_feature *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? f->host.alloc(f->host.user, bytes) : NULL;
-        if (!list) return NULL;
-        if (f->n) memcpy(list, f->list, f->n * sizeof *list);
-        if (f->list) f->host.free(f->host.user, f->list);
-        f->list = list;
-        e->capacity = capacity;
-    }
+    void *list = f->list;
+    if (!mrc__grow(&f->host, &list, &e->capacity, f->n + 1, sizeof *f->list)) return NULL;
+    f->list = list;
     if (!mrc__mul(rows, 5 * sizeof(int32_t), &bytes)) return NULL;
     int32_t *block = f->host.alloc(f->host.user, bytes);
     if (!block) return NULL;
@@ -28402,37 +28442,6 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
 //------------------------------------------------------------------------------
 // Saving
 //------------------------------------------------------------------------------
-static void mrc__json_write(mrc_text *t, const mrc_json *v);
-
-static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
-    for (const mrc_json *c = v->child; c; c = c->next) {
-        if (c != v->child) mrc_text_add(t, ", ", 2);
-        if (v->type == MRC_JSON_OBJECT) {
-            mrc_text_json_string(t, c->key, c->key_bytes, 0);
-            mrc_text_add(t, ": ", 2);
-        }
-        mrc__json_write(t, c);
-    }
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
-}
-
-// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
-static void mrc__json_write(mrc_text *t, const mrc_json *v) {
-    switch (v->type) {
-    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
-    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
-    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
-    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
-    case MRC_JSON_ARRAY:
-    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
-    case MRC_JSON_NUMBER:
-        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
-        else mrc_text_number(t, v->number);
-        break;
-    }
-}
-
 // The spelling of a key to write: the source's, where it has one of the family's.
 static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type type,
                                             const mrc_json *source) {
@@ -31133,22 +31142,6 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     if (a->kind == MRC_ANALYZER_CHAR_BIGRAM) {
         while ((word = mrc__an_word(&s, end, &n)) != NULL) mrc__an_bigrams(a, word, n);
     }
-}
-
-// An allocator that several threads may use: the user's own need not be one.
-typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
-static void *mrc__locked_alloc(void *user, size_t bytes) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    void *p = l->inner.alloc(l->inner.user, bytes);
-    pthread_mutex_unlock(&l->lock);
-    return p;
-}
-static void mrc__locked_free(void *user, void *p) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    l->inner.free(l->inner.user, p);
-    pthread_mutex_unlock(&l->lock);
 }
 
 // For one task: emit is to be set.
