@@ -117,12 +117,11 @@ template <class T, int R, bool BY_K, int THREADS> struct tc_chunks {
         if (!BY_K) return k0 + chunk / (int)tile::IN_ROW < k_end ? bytes[i] : 0;
         return left < 0 ? 0 : left < bytes[i] ? left : bytes[i];
     }
+    // What does not exist is never read, so its address may move on too.
     __device__ __forceinline__ void advance(const tc_operand &o) {
         k0 += tile::K;
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            if (bytes[i]) at[i] += BY_K ? (size_t)tile::K : (size_t)tile::K * o.ld;
-        }
+        for (int i = 0; i < EACH; i++) at[i] += BY_K ? (size_t)tile::K : (size_t)tile::K * o.ld;
     }
     // Begins moving a slice to shared memory, and turns to the next one; the caller commits and
     // waits.
