@@ -7079,15 +7079,9 @@ MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
 
 // Room for one more in the list.
 static mrc_status mrc__params_grow(mrc_params *p) {
-    size_t bytes, capacity = p->capacity ? p->capacity * 2 : 64;
-    if (p->n < p->capacity) return MRC_OK;
-    mrc_tensor **list = mrc__mul(capacity, sizeof *list, &bytes)
-                      ? p->host.alloc(p->host.user, bytes) : NULL;
-    if (!list) return MRC_ERR_MEM;
-    if (p->n) memcpy(list, p->list, p->n * sizeof *list);
-    if (p->list) p->host.free(p->host.user, p->list);
+    void *list = p->list;
+    if (!mrc__grow(&p->host, &list, &p->capacity, p->n + 1, sizeof *p->list)) return MRC_ERR_MEM;
     p->list = list;
-    p->capacity = capacity;
     return MRC_OK;
 }
 
@@ -21872,6 +21866,10 @@ static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
+                         "SentencePiece model, which is not here (found vocab.txt, expected "
+                         "tokenizer_*.model beside it)", dir, src->class_name.data);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
@@ -23768,16 +23766,9 @@ static void mrc__enc_drop(mrc__enc *e, const char *reason) {
 static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encoding *w) {
     mrc_features *f = e->f;
     size_t rows = e->config->pad_to_max_length ? e->max_length : w->n, bytes;
-    if (f->n == e->capacity) {
-        size_t capacity = e->capacity ? e->capacity * 2 : 256;
-        mrc_feature *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? f->host.alloc(f->host.user, bytes) : NULL;
-        if (!list) return NULL;
-        if (f->n) memcpy(list, f->list, f->n * sizeof *list);
-        if (f->list) f->host.free(f->host.user, f->list);
-        f->list = list;
-        e->capacity = capacity;
-    }
+    void *list = f->list;
+    if (!mrc__grow(&f->host, &list, &e->capacity, f->n + 1, sizeof *f->list)) return NULL;
+    f->list = list;
     if (!mrc__mul(rows, 5 * sizeof(int32_t), &bytes)) return NULL;
     int32_t *block = f->host.alloc(f->host.user, bytes);
     if (!block) return NULL;

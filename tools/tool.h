@@ -121,6 +121,7 @@ static void tool__end_job(int code) {
     if (tool_comm || !fd || !rank || strcmp(rank, "0") != 0) return;
     char line[64];
     const int n = snprintf(line, sizeof line, "cmd=abort exitcode=%d\n", code);
+    nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);    // the error is read before
     if (write((int)strtol(fd, NULL, 10), line, (size_t)n) != n) errno = 0;
 }
 
