@@ -283,8 +283,8 @@ static void test_packed(mrc_backend *be, const char *label) {
     }
 }
 
-// GELU after a packed map of 16 or 8 bits is made by a polynomial: near x Phi(x) everywhere, 0 and x
-// far out, and a NaN stays alone.
+// GELU after a packed map of 16 or 8 bits is made by a polynomial: near x Phi(x) everywhere, 0 and
+// x far out, and a NaN stays alone.
 static void test_packed_gelu(mrc_backend *be, const char *label) {
     enum { N = 2061 };
     static float x[N], y[N], z[N];
