@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds, runs and checks everything:
 #     ./build.sh [all|demo|check|test [NAME]..|install|uninstall|lint|bench [--quick] [ROW]..|
-#                 faults|fuzz|exhaustive|coverage|clean]
+#                 faults|fuzz|exhaustive|cuda_predict|coverage|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  A verb's last
 # line on stdout is its result.  tests/README.md says what each verb shows and how long it takes.
@@ -22,7 +22,7 @@ LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
 VERBS="all, demo, check, test, install, uninstall, lint"
-VERBS="$VERBS, bench, faults, fuzz, exhaustive, coverage or clean"
+VERBS="$VERBS, bench, faults, fuzz, exhaustive, cuda_predict, coverage or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -548,6 +548,7 @@ faults)  faults ;;
 bench)   bench "$@" ;;
 fuzz)    fuzz ;;
 exhaustive) exhaustive ;;
+cuda_predict) cuda_predict ;;
 coverage) coverage "$@" ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;

@@ -80,10 +80,11 @@
 //     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
 //     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
 //     >>api.tensor  >>api.tape  >>api.ops  >>api.kernels  >>api.comm  >>api.utf8  >>api.json
-//     >>api.file  >>api.safetensors
-//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
-//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
+//     >>api.file  >>api.weights
+//     >>impl.passes  >>impl.status  >>impl.base  >>impl.alloc  >>impl.threads  >>impl.arena
+//     >>impl.ctx  >>impl.utf8  >>impl.json  >>impl.file  >>impl.entries  >>impl.safetensors
+//     >>impl.pickle  >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute
+//     >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
 //     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
@@ -95,12 +96,11 @@
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.regex  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
 //     >>impl.tok_steps  >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
-//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.fold  >>impl.shards  >>impl.train  >>impl.predict
-//     >>impl.train_plan  >>impl.evaluate
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
+//     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
+//     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
+//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
@@ -1717,6 +1717,8 @@ typedef struct mrc_gemm_args {
 typedef struct mrc_linear_fwd_args {
     size_t  n, in, out;             // rows, columns of x, columns of y
     mrc_act act;
+    int     again;                  // x is, unchanged, that of the linear_fwd just before: what was
+                                    // made of it then may be used (a backend may ignore this)
     mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
     mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
     void   *workspace;
@@ -2408,7 +2410,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
+// >>api.weights   named tensors in a file: every format is read, safetensors is written
 //
 // tests/RELIABILITY.md 3.1 says which files are refused, and why.
 //==============================================================================
@@ -2419,34 +2421,34 @@ typedef struct mrc_st_entry {
     uint64_t    shape[8], numel;
     uint64_t    begin, end;         // bytes, within the data area
 } mrc_st_entry;
-typedef struct mrc_safetensors mrc_safetensors;
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
+typedef struct mrc_weights mrc_weights;
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
+MRCDEF void       mrc_weights_close(mrc_weights *st);           // NULL is fine; before its context
 // In the order of the data; NULL past the last.
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index);
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name);
 // Metadata by key; NULL when absent.
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key);
 // numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
 // value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst);
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst);
 
 // All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e, uint32_t *crc);
+MRCDEF const char *mrc_weights_format(const mrc_weights *st);       // safetensors or torch
 // Records of PyTorch's files that were written without a checksum, which is logged too.
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st);
 
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 // A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
 // model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
 // of them that is there, and no other if that one is bad.
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
 // (called with rising offsets), so that a device's tensors need no second copy of the model.
@@ -2627,7 +2629,7 @@ static float mrc__round_to_odd(double x) {
 }
 
 //==============================================================================
-// >>impl.alloc   checked sizes, allocator hooks
+// >>impl.base   arithmetic that everything below stands on
 //==============================================================================
 // a * b and a + b, or failure.  Sizes come from files: never compute them bare.
 static int mrc__mul(size_t a, size_t b, size_t *out) {
@@ -2640,7 +2642,29 @@ static int mrc__add(size_t a, size_t b, size_t *out) {
     *out = a + b;
     return 1;
 }
+static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
 
+static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
+static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
+
+// Little-endian numbers of a file, at any address.
+static uint32_t mrc__load_u32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
+    uint64_t x = 0;
+    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
+    return x;
+}
+
+//==============================================================================
+// >>impl.alloc   checked sizes, allocator hooks
+//==============================================================================
 static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
 static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
 
@@ -2767,6 +2791,22 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
     size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
     int order = n ? memcmp(a, b, n) : 0;
     return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+// An allocator that several threads may use: the user's own need not be one.
+typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
+static void *mrc__locked_alloc(void *user, size_t bytes) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    void *p = l->inner.alloc(l->inner.user, bytes);
+    pthread_mutex_unlock(&l->lock);
+    return p;
+}
+static void mrc__locked_free(void *user, void *p) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    l->inner.free(l->inner.user, p);
+    pthread_mutex_unlock(&l->lock);
 }
 
 //==============================================================================
@@ -3497,6 +3537,13 @@ static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
     if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
+// Python's str.isspace(), which str.split() and str.strip() go by.
+static int mrc__is_space(uint32_t cp) {
+    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
 }
 
 //==============================================================================
@@ -4310,6 +4357,37 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
     }
 }
 
+static void mrc__json_write(mrc_text *t, const mrc_json *v);
+
+static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
+    for (const mrc_json *c = v->child; c; c = c->next) {
+        if (c != v->child) mrc_text_add(t, ", ", 2);
+        if (v->type == MRC_JSON_OBJECT) {
+            mrc_text_json_string(t, c->key, c->key_bytes, 0);
+            mrc_text_add(t, ": ", 2);
+        }
+        mrc__json_write(t, c);
+    }
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
+}
+
+// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
+static void mrc__json_write(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_ARRAY:
+    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    }
+}
+
 //==============================================================================
 // >>impl.file
 //
@@ -4636,10 +4714,6 @@ static const uint32_t mrc__crc32c_table[8][256] = {
                  0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
 };
 
-static uint32_t mrc__load_u32(const unsigned char *p) {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 // The zip format's.
 static const uint32_t mrc__crc32_table[8][256] = {
     MRC__CRC_256(0x77073096u, 0xee0e612cu, 0x076dc419u, 0x0edb8832u,
@@ -4864,14 +4938,11 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
 #define MRC__PATH_BYTES 4400
 
 //==============================================================================
-// >>impl.safetensors
+// >>impl.entries   the tensors of a file by name, whatever its format; how they are read
 //
-// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
-// nothing: the length is held against the file's size before anything is allocated, the header is
-// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
-// than its own size), and the ranges must tile the data area exactly.  Every size is computed with
+// safetensors files, PyTorch's and folders of shards become one list of entries.  An entry knows
+// where its elements lie; nothing is read before it is asked for.  Every size is computed with
 // overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
-// The writer makes what the format's own library makes: the same order, the same padding.
 //==============================================================================
 #define MRC__ST_HEADER_MAX 100000000u
 #define MRC__ST_COUNT_MAX  1000000u
@@ -4900,12 +4971,6 @@ static size_t mrc__st_dtype(const char *name, size_t bytes) {
     return i;
 }
 
-static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
-    if (b != 0 && a > UINT64_MAX / b) return 0;
-    *out = a * b;
-    return 1;
-}
-
 // numel and bytes of a shape; NULL, or what is wrong with it.
 static const char *mrc__st_size(size_t dtype, int ndim, const uint64_t *shape, uint64_t *numel,
                                 uint64_t *bytes) {
@@ -4926,7 +4991,7 @@ typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__
 // An entry and where its elements lie; those of PyTorch's files may be strided.
 typedef struct mrc__st_item {
     mrc_st_entry     e;             // first: users hold its address
-    mrc_safetensors *owner;         // the file; of a sharded checkpoint, one of several
+    mrc_weights *owner;         // the file; of a sharded checkpoint, one of several
     uint64_t         at;            // in the file, of the first element
     int              strided;
     uint64_t         stride[8];     // in elements
@@ -4935,20 +5000,20 @@ typedef struct mrc__st_item {
 } mrc__st_item;
 
 // One reader for safetensors files, PyTorch's and folders of shards: a list of entries.
-struct mrc_safetensors {
+struct mrc_weights {
     mrc_ctx      *ctx;
     int           fd;               // -1: a sharded checkpoint, whose files are `shards`
     const char   *path, *format;
-    mrc_safetensors **shards;
+    mrc_weights **shards;
     size_t        n_shards, shards_capacity;
     uint64_t      data_begin;       // in the file
     mrc__bump     pool;             // entries, names, metadata
-    const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
+    const void  **by_offset;        // mrc_st_entry: how mrc_weights_at counts them
     const void  **by_name;
     size_t        n, capacity;
     const void  **meta;             // mrc__st_meta by key
     size_t        n_meta, meta_capacity;
-    size_t        unchecked;        // see mrc_safetensors_unchecked
+    size_t        unchecked;        // see mrc_weights_unchecked
 };
 
 // Exactly these bytes.
@@ -4961,192 +5026,18 @@ static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
 
-// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
-static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
-                                   int *n) {
-    *n = 0;
-    if (lx->token != '[') return mrc__lexer_expected(lx, field);
-    MRC__TRY(mrc__lexer_next(lx));
-    while (lx->token != ']') {
-        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
-        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
-        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
-        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
-        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
-            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
-                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
-        }
-        ++*n;
-        MRC__TRY(mrc__lexer_next(lx));
-    }
-    return MRC_OK;
-}
-
-// One field of a tensor's object, the current token its value; *seen gathers which there were.
-static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
-                                unsigned *seen) {
-    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
-    uint64_t offsets[2];
-    size_t i = 0;
-    int n;
-    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
-        i++;
-    }
-    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
-    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
-    *seen |= 1u << i;
-    if (i == 0) {
-        char plain[96];             // the longest takes 66 bytes, all of it in escapes
-        const char *text = lx->text;
-        size_t bytes = lx->bytes;
-        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
-            bytes = mrc__json_unescape(lx->text, bytes, plain);
-            text = plain;
-        }
-        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
-        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
-        e->dtype = mrc__st_dtypes[dtype].name;
-        return MRC_OK;
-    }
-    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
-    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
-    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
-    e->begin = offsets[0];
-    e->end = offsets[1];
-    return MRC_OK;
-}
-
-// Keys are compared as they stand in the file: an escape in one of the three fields' names would
-// go unrecognised, so it is undone first.
-static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
-    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
-    *key = *lx;
-    if (lx->escaped && lx->bytes <= room_bytes) {
-        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
-        key->text = room;
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
-    return mrc__lexer_next(lx);
-}
-
-// Between members: 1 in *more when another key is the current token.
-static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
-    *more = lx->token != '}';
-    if (!*more || first) return MRC_OK;
-    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
-    return mrc__lexer_next(lx);
-}
-
-static mrc_status mrc__st_memory(const mrc_safetensors *st) {
+static mrc_status mrc__st_memory(const mrc_weights *st) {
     return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no memory for its header", st->path);
 }
 
 // The list with room for one more pointer.
-static int mrc__st_push(mrc_safetensors *st, const void ***list, size_t *capacity, size_t *n,
+static int mrc__st_push(mrc_weights *st, const void ***list, size_t *capacity, size_t *n,
                         const void *item) {
     void *data = (void *)*list;
     if (!mrc__grow(&st->ctx->host, &data, capacity, *n + 1, sizeof **list)) return 0;
     *list = data;
     (*list)[(*n)++] = item;
     return 1;
-}
-
-// A tensor's object; the current token is its opening, `key` its name.
-static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc__lexer *key) {
-    mrc__lexer field;
-    char room[128];
-    unsigned seen = 0;
-    uint64_t bytes;
-    size_t name_bytes = 0;
-    int more;
-    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
-    if (!item) return mrc__st_memory(st);
-    memset(item, 0, sizeof *item);
-    item->owner = st;
-    mrc_st_entry *e = &item->e;
-    mrc__lexer name = *key;
-    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
-    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
-        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
-                               name_bytes, MRC__ST_NAME_MAX);
-    }
-    if (st->n == MRC__ST_COUNT_MAX) {
-        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
-    }
-    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
-        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    if (seen != 7) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
-                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
-    }
-    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
-                                   &e->numel, &bytes);
-    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
-    if (e->end < e->begin || e->end - e->begin != bytes) {
-        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
-                               "shape and dtype need %llu bytes", e->name,
-                               (unsigned long long)e->begin, (unsigned long long)e->end,
-                               (unsigned long long)bytes);
-    }
-    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
-                                                                      : mrc__st_memory(st);
-}
-
-// The object of __metadata__, strings all of it.
-static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
-    int more;
-    size_t bytes;
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer key;
-        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
-        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
-        if (!m) return mrc__st_memory(st);
-        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
-        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
-        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
-        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
-            return mrc__st_memory(st);
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    return MRC_OK;
-}
-
-static mrc_status mrc__st_header(mrc_safetensors *st, mrc__lexer *lx) {
-    static const char metadata[] = "__metadata__";
-    mrc__lexer key;
-    char room[128];
-    int more, n_metadata = 0;
-    MRC__TRY(mrc__lexer_next(lx));
-    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
-    MRC__TRY(mrc__lexer_next(lx));
-    MRC__TRY(mrc__st_more(lx, 1, &more));
-    while (more) {
-        mrc__lexer as_written = *lx;
-        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
-        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
-            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
-            MRC__TRY(mrc__st_metadata(st, lx));
-        } else {
-            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
-        }
-        MRC__TRY(mrc__lexer_next(lx));
-        MRC__TRY(mrc__st_more(lx, 0, &more));
-    }
-    MRC__TRY(mrc__lexer_next(lx));
-    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
 }
 
 static int mrc__st_compare_offset(const void *a, const void *b) {
@@ -5163,13 +5054,13 @@ static int mrc__st_compare_meta(const void *a, const void *b) {
     return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
 }
 
-static mrc__st_item *mrc__st_item_of(const mrc_safetensors *st, size_t index) {
+static mrc__st_item *mrc__st_item_of(const mrc_weights *st, size_t index) {
     union { const void *from; mrc__st_item *to; } item = { .from = st->by_offset[index] };
     return item.to;                 // ours, and still to be completed
 }
 
 // The entries by name too; two of one name are refused.
-static mrc_status mrc__st_index_names(mrc_safetensors *st) {
+static mrc_status mrc__st_index_names(mrc_weights *st) {
     size_t bytes = 0;
     if (st->n == 0) return MRC_OK;
     st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
@@ -5187,63 +5078,6 @@ static mrc_status mrc__st_index_names(mrc_safetensors *st) {
     return MRC_OK;
 }
 
-// Names once each, and ranges that follow each other from 0 to the end of the file.
-static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    uint64_t at = 0;
-    MRC__TRY(mrc__st_index_names(st));
-    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
-    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
-    for (size_t i = 1; i < st->n_meta; i++) {
-        const mrc__st_meta *m = st->meta[i];
-        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
-                             m->key);
-        }
-    }
-    for (size_t i = 0; i < st->n; i++) {
-        const mrc_st_entry *e = st->by_offset[i];
-        if (e->begin != at) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
-                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
-                             (unsigned long long)at);
-        }
-        mrc__st_item_of(st, i)->at = st->data_begin + at;
-        at = e->end;
-    }
-    if (at == data_bytes) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
-                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
-}
-
-// Length, header, checks.  The header's text is freed: entries own copies.
-static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
-    mrc_ctx *ctx = st->ctx;
-    unsigned char length[8];
-    if (file_bytes < 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
-                         st->path, (unsigned long long)file_bytes);
-    }
-    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
-    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
-    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
-                         "most %u: truncated, or no safetensors file", st->path,
-                         (unsigned long long)n, (unsigned long long)file_bytes,
-                         MRC__ST_HEADER_MAX);
-    }
-    st->data_begin = 8 + n;
-    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
-    if (!header) return mrc__st_memory(st);
-    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
-    mrc__lexer lx;
-    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
-    if (s == MRC_OK) s = mrc__st_header(st, &lx);
-    ctx->host.free(ctx->host.user, header);
-    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
-}
-
-// A reader without entries yet, its file open; path NULL-free and copied.
 // A file that is neither format but is known is named; a zip is PyTorch's.
 static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
     char first[64];
@@ -5253,7 +5087,8 @@ static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
                      "PyTorch's)", path, what);
 }
 
-static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
+// A reader without entries yet.  file_bytes NULL: of no file of its own (a folder of shards).
+static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_weights **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
     int fd = -1;
@@ -5268,7 +5103,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
         close(fd);
         return s;
     }
-    mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
+    mrc_weights *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
     if (!st) {
         if (fd >= 0) close(fd);
@@ -5284,20 +5119,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
-    uint64_t file_bytes = 0;
-    mrc_safetensors *st = NULL;
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
-    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
-    mrc_status s = mrc__st_load(st, file_bytes);
-    if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
-    return s;
-}
-
-static void mrc__st_close_one(mrc_safetensors *st) {
+static void mrc__st_close_one(mrc_weights *st) {
     const mrc_allocator *host = &st->ctx->host;
     if (st->fd >= 0) close(st->fd);
     if (st->by_offset) host->free(host->user, st->by_offset);
@@ -5325,20 +5147,20 @@ static void mrc__st_part_task(void *arg, size_t task, size_t worker) {
     p->ok = mrc__pread(p->fd, p->at, p->to, p->bytes) == p->bytes;
 }
 
-MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+MRCDEF void mrc_weights_close(mrc_weights *st) {
     if (!st) return;
     for (size_t i = 0; i < st->n_shards; i++) mrc__st_close_one(st->shards[i]);
     mrc__st_close_one(st);
 }
 
-MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st) {
+MRCDEF const char *mrc_weights_format(const mrc_weights *st) {
     return st ? st->format : "";
 }
-MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st) {
+MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st) {
     return st ? st->unchecked : 0;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
+MRCDEF const mrc_st_entry *mrc_weights_at(const mrc_weights *st, size_t index) {
     return st && index < st->n ? st->by_offset[index] : NULL;
 }
 
@@ -5354,14 +5176,14 @@ static size_t mrc__st_search(const void *const *list, size_t n, const void *key,
     return low < n && !compare(list[low], key) ? low : n;
 }
 
-MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name) {
+MRCDEF const mrc_st_entry *mrc_weights_find(const mrc_weights *st, const char *name) {
     if (!st || !name) return NULL;
     const mrc_st_entry key = { .name = name };
     size_t i = mrc__st_search(st->by_name, st->n, &key, mrc__st_compare_name);
     return i < st->n ? st->by_name[i] : NULL;
 }
 
-MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key) {
+MRCDEF const char *mrc_weights_meta(const mrc_weights *st, const char *key) {
     if (!st || !key) return NULL;
     const mrc__st_meta wanted = { .key = key, .key_bytes = strlen(key) };
     size_t i = mrc__st_search(st->meta, st->n_meta, &wanted, mrc__st_compare_meta);
@@ -5454,7 +5276,7 @@ static mrc_status mrc__st_fetch(const mrc__st_item *item, const char *data, size
 
 // What mrc__st_fetch wants as data.
 static mrc_status mrc__st_span(const mrc__st_item *item, size_t element, char **data) {
-    const mrc_safetensors *st = item->owner;
+    const mrc_weights *st = item->owner;
     uint64_t bytes = element;
     *data = NULL;
     if (!item->strided) return MRC_OK;
@@ -5510,8 +5332,8 @@ static mrc_status mrc__st_convert_piece(const mrc__st_item *item, void *user, ui
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
-                                       void *dst) {
+MRCDEF mrc_status mrc_weights_read(mrc_weights *st, const mrc_st_entry *e, mrc_dtype to,
+                                   void *dst) {
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     const mrc__st_item *item = (const mrc__st_item *)e;
     mrc__st_from from = mrc__st_source(e->dtype);
@@ -5540,7 +5362,7 @@ static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint6
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+MRCDEF mrc_status mrc_weights_bytes(mrc_weights *st, const mrc_st_entry *e, void *dst) {
     const mrc__st_item *item = (const mrc__st_item *)e;
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
     mrc__st_target t = { .out = dst };
@@ -5573,8 +5395,8 @@ static mrc_status mrc__st_crc_piece(const mrc__st_item *item, void *user, uint64
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e,
-                                         uint32_t *crc) {
+MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e,
+                                     uint32_t *crc) {
     if (!st || !e || !crc) return MRC_ERR_ARG;
     mrc__st_target t = { .from = mrc__st_source(e->dtype), .out = (char *)crc };
     *crc = 0;
@@ -5584,6 +5406,258 @@ MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry
     }
     t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
     return mrc__st_stream((const mrc__st_item *)e, t.element, mrc__st_crc_piece, &t);
+}
+
+//==============================================================================
+// >>impl.safetensors
+//
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
+// nothing: the length is held against the file's size before anything is allocated, the header is
+// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
+// than its own size), and the ranges must tile the data area exactly.  The writer makes what the
+// format's own library makes: the same order, the same padding.
+//==============================================================================
+// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
+static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
+                                   int *n) {
+    *n = 0;
+    if (lx->token != '[') return mrc__lexer_expected(lx, field);
+    MRC__TRY(mrc__lexer_next(lx));
+    while (lx->token != ']') {
+        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
+        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
+        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
+        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
+            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
+                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
+        }
+        ++*n;
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    return MRC_OK;
+}
+
+// One field of a tensor's object, the current token its value; *seen gathers which there were.
+static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
+                                unsigned *seen) {
+    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2];
+    size_t i = 0;
+    int n;
+    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
+        i++;
+    }
+    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
+    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
+    *seen |= 1u << i;
+    if (i == 0) {
+        char plain[96];             // the longest takes 66 bytes, all of it in escapes
+        const char *text = lx->text;
+        size_t bytes = lx->bytes;
+        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
+            bytes = mrc__json_unescape(lx->text, bytes, plain);
+            text = plain;
+        }
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
+        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
+        e->dtype = mrc__st_dtypes[dtype].name;
+        return MRC_OK;
+    }
+    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
+    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
+    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
+    e->begin = offsets[0];
+    e->end = offsets[1];
+    return MRC_OK;
+}
+
+// Keys are compared as they stand in the file: an escape in one of the three fields' names would
+// go unrecognised, so it is undone first.
+static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
+    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
+    *key = *lx;
+    if (lx->escaped && lx->bytes <= room_bytes) {
+        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
+        key->text = room;
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+    return mrc__lexer_next(lx);
+}
+
+// Between members: 1 in *more when another key is the current token.
+static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
+    *more = lx->token != '}';
+    if (!*more || first) return MRC_OK;
+    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
+    return mrc__lexer_next(lx);
+}
+
+// A tensor's object; the current token is its opening, `key` its name.
+static mrc_status mrc__st_tensor(mrc_weights *st, mrc__lexer *lx, const mrc__lexer *key) {
+    mrc__lexer field;
+    char room[128];
+    unsigned seen = 0;
+    uint64_t bytes;
+    size_t name_bytes = 0;
+    int more;
+    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
+    if (!item) return mrc__st_memory(st);
+    memset(item, 0, sizeof *item);
+    item->owner = st;
+    mrc_st_entry *e = &item->e;
+    mrc__lexer name = *key;
+    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
+    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
+        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
+                               name_bytes, MRC__ST_NAME_MAX);
+    }
+    if (st->n == MRC__ST_COUNT_MAX) {
+        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
+    }
+    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
+        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    if (seen != 7) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
+                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+    }
+    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
+                                   &e->numel, &bytes);
+    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
+    if (e->end < e->begin || e->end - e->begin != bytes) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
+                               "shape and dtype need %llu bytes", e->name,
+                               (unsigned long long)e->begin, (unsigned long long)e->end,
+                               (unsigned long long)bytes);
+    }
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
+                                                                      : mrc__st_memory(st);
+}
+
+// The object of __metadata__, strings all of it.
+static mrc_status mrc__st_metadata(mrc_weights *st, mrc__lexer *lx) {
+    int more;
+    size_t bytes;
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer key;
+        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
+        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
+        if (!m) return mrc__st_memory(st);
+        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
+        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
+        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
+            return mrc__st_memory(st);
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_header(mrc_weights *st, mrc__lexer *lx) {
+    static const char metadata[] = "__metadata__";
+    mrc__lexer key;
+    char room[128];
+    int more, n_metadata = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer as_written = *lx;
+        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
+        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
+            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
+            MRC__TRY(mrc__st_metadata(st, lx));
+        } else {
+            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+}
+
+// Names once each, and ranges that follow each other from 0 to the end of the file.
+static mrc_status mrc__st_check(mrc_weights *st, uint64_t data_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    uint64_t at = 0;
+    MRC__TRY(mrc__st_index_names(st));
+    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
+    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
+    for (size_t i = 1; i < st->n_meta; i++) {
+        const mrc__st_meta *m = st->meta[i];
+        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
+                             m->key);
+        }
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_offset[i];
+        if (e->begin != at) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
+                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
+                             (unsigned long long)at);
+        }
+        mrc__st_item_of(st, i)->at = st->data_begin + at;
+        at = e->end;
+    }
+    if (at == data_bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
+                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
+}
+
+// Length, header, checks.  The header's text is freed: entries own copies.
+static mrc_status mrc__st_load(mrc_weights *st, uint64_t file_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    unsigned char length[8];
+    if (file_bytes < 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
+                         st->path, (unsigned long long)file_bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
+    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
+    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
+                         "most %u: truncated, or no safetensors file", st->path,
+                         (unsigned long long)n, (unsigned long long)file_bytes,
+                         MRC__ST_HEADER_MAX);
+    }
+    st->data_begin = 8 + n;
+    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
+    if (!header) return mrc__st_memory(st);
+    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
+    if (s == MRC_OK) s = mrc__st_header(st, &lx);
+    ctx->host.free(ctx->host.user, header);
+    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
+    uint64_t file_bytes = 0;
+    mrc_weights *st = NULL;
+    MRC__ARG(ctx, !out);
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
+    mrc_status s = mrc__st_load(st, file_bytes);
+    if (s == MRC_OK) *out = st;
+    else mrc_weights_close(st);
+    return s;
 }
 
 // The tensors in the order in which they are written: wide dtypes first, then by name.
@@ -5825,7 +5899,7 @@ typedef struct mrc__pt_digit {
 enum { MRC__PT_ORDERED_DICT = 100, MRC__PT_SIZE, MRC__PT_PARAMETER, MRC__PT_REBUILD };
 
 typedef struct mrc__pt {
-    mrc_safetensors     *st;
+    mrc_weights         *st;
     mrc__bump            pool;                  // dies when the file is open
     uint64_t             budget;
     const unsigned char *data;                  // the pickle, or the old stream
@@ -5907,12 +5981,6 @@ static mrc_status mrc__pt_take(mrc__pt *pt, size_t n, const unsigned char **out)
     *out = pt->data + pt->at;
     pt->at += n;
     return MRC_OK;
-}
-
-static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
-    uint64_t x = 0;
-    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
-    return x;
 }
 
 static mrc_status mrc__pt_long(mrc__pt *pt, mrc__pt_value *v) {
@@ -6386,7 +6454,7 @@ typedef struct mrc__pt_walk {
 } mrc__pt_walk;
 
 static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st_item *tensor) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     if (name->bytes > MRC__ST_NAME_MAX || st->n == MRC__ST_COUNT_MAX) {
         return mrc__pt_fail(pt, "a tensor's name of more than %u bytes, or more than %u tensors",
                             MRC__ST_NAME_MAX, MRC__ST_COUNT_MAX);
@@ -6458,7 +6526,7 @@ static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value ro
 
 // Lists the tensors below root, and where each begins in the file.
 static mrc_status mrc__pt_collect(mrc__pt *pt, mrc__pt_value root) {
-    mrc_safetensors *st = pt->st;
+    mrc_weights *st = pt->st;
     mrc__pt_walk w = { .depth = 0 };
     mrc_text_init(&w.name, st->ctx);
     mrc_status s = mrc__pt_flatten(pt, &w, root);
@@ -6857,9 +6925,9 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
     return s;
 }
 
-MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     uint64_t file_bytes;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
@@ -6880,7 +6948,7 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char
         ctx->host.free(ctx->host.user, pt);
     }
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
@@ -7011,15 +7079,9 @@ MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
 
 // Room for one more in the list.
 static mrc_status mrc__params_grow(mrc_params *p) {
-    size_t bytes, capacity = p->capacity ? p->capacity * 2 : 64;
-    if (p->n < p->capacity) return MRC_OK;
-    mrc_tensor **list = mrc__mul(capacity, sizeof *list, &bytes)
-                      ? p->host.alloc(p->host.user, bytes) : NULL;
-    if (!list) return MRC_ERR_MEM;
-    if (p->n) memcpy(list, p->list, p->n * sizeof *list);
-    if (p->list) p->host.free(p->host.user, p->list);
+    void *list = p->list;
+    if (!mrc__grow(&p->host, &list, &p->capacity, p->n + 1, sizeof *p->list)) return MRC_ERR_MEM;
     p->list = list;
-    p->capacity = capacity;
     return MRC_OK;
 }
 
@@ -7483,7 +7545,8 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; } linear, activation;
+        struct { mrc_act act; int again; } linear;
+        struct { mrc_act act; } activation;
         struct { double eps; } layer_norm;
         struct { mrc_dropout_mask mask; } dropout, add;
         struct { mrc_dropout_mask mask; double eps; } add_norm;
@@ -8234,8 +8297,9 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
-MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                              mrc_act act) {
+// again: x is that of the linear map just before.
+static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                               mrc_act act, int again) {
     size_t shape[MRC_MAX_DIMS];
     MRC__WANT(ctx, !x || !weight || !bias);
     size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
@@ -8257,11 +8321,17 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     mrc_node *node = MRC__NODE(ctx, LINEAR, in);
     if (!node) return NULL;
     node->attr.linear.act = act;
+    node->attr.linear.again = again;
     if (act != MRC_ACT_NONE) {
         size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act) {
+    return mrc__linear(ctx, x, weight, bias, act, 0);
 }
 
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
@@ -8284,8 +8354,8 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = in->x, *w = in->weight;
     const size_t columns = mrc__weight_columns(w);
     mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .x = mrc__in(x),
-                              .weight = mrc__param_in(w, x->dtype),
+                              .act = node->attr.linear.act, .again = node->attr.linear.again,
+                              .x = mrc__in(x), .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(in->bias, x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
@@ -11275,6 +11345,10 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
+    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+        const void *x;
+        size_t      ld, n, in, form;
+    } kept;
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -11494,6 +11568,38 @@ MRC__INLINE MRC__T(vec) MRC__T(exp)(MRC__T(vec) x) {
     return y * (MRC__T(vec))a * (MRC__T(vec))b;
 }
 
+// e^x to 3e-6 of it for x <= 0, to e^-86 below: for weights that are rounded to bf16.
+MRC__INLINE MRC__T(vec) MRC__T(exp_near)(MRC__T(vec) x) {
+    const float round = 12582912.0f;
+    x = MRC__T(max)(MRC__T(splat)(-86.0f), x);
+    const MRC__T(vec) t = x * 1.4426950408889634f + round, r = x - (t - round) * 0.69314718f;
+    MRC__T(vec) y = MRC__T(splat)(0.0414584801f);
+    y = y * r + 0.167909309f;
+    y = y * r + 0.500043631f;
+    y = y * r + 0.999963403f;
+    y = y * r + 0.999999285f;
+    return (MRC__T(vec))((MRC__T(uvec))y + ((MRC__T(uvec))t << 23));    // y 2^n
+}
+
+// x Phi(x) to 4e-6, for results that are rounded to 16 bits or 8: Phi is 0 or 1 from |x| = 5 on,
+// and 1/2 + x (1/10 + (25 - x^2) Q(25 - x^2)) before.
+MRC__INLINE MRC__T(vec) MRC__T(gelu_near)(MRC__T(vec) x) {
+    const MRC__T(vec) five = MRC__T(splat)(5.0f);
+    const MRC__T(vec) v = MRC__T(min)(five, MRC__T(max)(-five, x)), t = 25.0f - v * v;
+    MRC__T(vec) q = MRC__T(splat)(8.97381856e-16f);
+    q = q * t - 8.93135934e-14f;
+    q = q * t + 3.99029984e-12f;
+    q = q * t - 1.01467466e-10f;
+    q = q * t + 1.61534186e-9f;
+    q = q * t - 1.6272157e-8f;
+    q = q * t + 1.07824782e-7f;
+    q = q * t - 3.42473413e-7f;
+    q = q * t + 2.89372588e-6f;
+    q = q * t + 5.91104617e-5f;
+    q = q * t + 0.00200016028f;
+    return x * MRC__T(max)((MRC__T(vec)){0}, 0.5f + v * (t * q + 0.1f));
+}
+
 MRC__INLINE MRC__T(vec) MRC__T(sigmoid)(MRC__T(vec) x) {
     return 1.0f / (1.0f + MRC__T(exp)(-x));
 }
@@ -11584,6 +11690,17 @@ MRC__ALONE MRC__T(act_span)(mrc_act act, const MRC__REAL *x, MRC__REAL *to, size
     if (act == MRC_ACT_TANH) MRC__ACT_LOOP(y = MRC__T(tanh)(v))
     if (act == MRC_ACT_SILU) MRC__ACT_LOOP(y = v * MRC__T(sigmoid)(v))
 }
+
+#if MRC__F32
+// The same of a layer whose result is rounded by the next one.
+MRC__ALONE MRC__T(act_near_span)(mrc_act act, const float *x, float *to, size_t n) {
+    if (act != MRC_ACT_GELU) {
+        MRC__T(act_span)(act, x, to, n);
+        return;
+    }
+    MRC__ACT_LOOP(y = MRC__T(gelu_near)(v))
+}
+#endif
 
 MRC__ALONE MRC__T(act_bwd_span)(mrc_act act, const MRC__REAL *x, const MRC__REAL *dy,
                                 MRC__REAL *dx, size_t n, int accumulate) {
@@ -11740,10 +11857,6 @@ typedef enum mrc__form {
 static size_t mrc__form_elements(mrc__form form) {
     return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
 }
-
-static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
-static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
-static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
 
 // The size of equal slices of n, none above `most`, each a multiple of `unit`.
 static size_t mrc__slice(size_t n, size_t most, size_t unit) {
@@ -12141,15 +12254,18 @@ MRC__TARGET static void MRC__T(round_span)(float *x, size_t n) {
 #ifdef MRC__TARGET_PAIRS
 #define MRC__PAIRS_INLINE MRC__TARGET_PAIRS static inline __attribute__((always_inline))
 // Pairs along a row: LANES words of 2 LANES floats.
-MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(const float *x) {
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(MRC__T(vec) first, MRC__T(vec) second) {
 #if defined(__x86_64__)
-    return (MRC__T(uvec))_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+    return (MRC__T(uvec))_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
 #else
-    uint32_t words[MRC__T(LANES)];
+    const MRC__T(uvec) a = MRC__T(round_bf16)(first), b = MRC__T(round_bf16)(second);
+    MRC__T(uvec) words = {0};
     for (size_t i = 0; i < MRC__T(LANES); i++) {
-        words[i] = (uint32_t)mrc__to_bf16(x[2 * i + 1]) << 16 | mrc__to_bf16(x[2 * i]);
+        const MRC__T(uvec) from = i < MRC__T(LANES) / 2 ? a : b;
+        const size_t at = 2 * i % MRC__T(LANES);
+        words[i] = from[at] >> 16 | from[at + 1];
     }
-    return (MRC__T(uvec))MRC__T(load)((const float *)(const void *)words);
+    return words;
 #endif
 }
 // Pairs of two rows, one below the other.
@@ -12175,7 +12291,8 @@ MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, 
         for (; k + STEP <= n; k += STEP) {
             MRC__T(fetch)(src + k, ld, STEP);       // the next row: each begins on another page
             MRC__T(store)((float *)(void *)(dst + k / 2),
-                          (MRC__T(vec))MRC__T(pairs_along)(src + k));
+                          (MRC__T(vec))MRC__T(pairs_along)(MRC__T(load)(src + k),
+                                                           MRC__T(load)(src + k + STEP / 2)));
         }
         for (; k < n; k += 2) {
             dst[k / 2] = mrc__to_bf16(src[k]);
@@ -12287,6 +12404,7 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
 typedef struct MRC__T(finish) {
     const MRC__REAL *bias;
     mrc_act act;
+    int near;                       // act to what 16 bits tell
     MRC__REAL *y;                   // NULL: z is the result
     size_t ld;
     const float   *scale, *row_scale;       // NULL: no bytes
@@ -12315,7 +12433,15 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
 #endif
             MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
         }
-        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+        if (!f->y) continue;
+        MRC__REAL *y = f->y + r * f->ld + begin;
+#if MRC__F32
+        if (f->near) {
+            MRC__T(act_near_span)(f->act, to + begin, y, end - begin);
+            continue;
+        }
+#endif
+        MRC__T(act_span)(f->act, to + begin, y, end - begin);
     }
 }
 
@@ -12516,10 +12642,10 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
                   job);
 }
 
-// rounded: operands are rounded to bf16 first.
+// rounded: operands are rounded to bf16 first; again: a may be packed already.
 static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                   const MRC__T(finish) *finish, int rounded) {
-    const mrc__host_backend *h = be->self;
+                                   const MRC__T(finish) *finish, int rounded, int again) {
+    mrc__host_backend *h = be->self;
     const int packed = g->b.ld == 0 && g->b_transposed;
     MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
                              .packed = packed ? g->b.data : NULL };
@@ -12528,6 +12654,9 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
+    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
     if (!bytes) job.stride = mrc__row_words(s.k);
@@ -12543,15 +12672,23 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
                 const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
-                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
+                MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
+    }
+    // All of a in one block: bytes have all of k there, pairs one slice.
+    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+        h->kept.x = g->a.data;
+        h->kept.ld = g->a.ld;
+        h->kept.n = g->m;
+        h->kept.in = g->k;
+        h->kept.form = job.form;
     }
     return MRC_OK;
 }
 
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16, 0);
 }
 
 // Whether a linear map to `out` columns has its operands rounded to bf16.
@@ -12563,7 +12700,7 @@ static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_
     mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
     if (!g->c.data) return MRC_OK;
     if (gemm != MRC__T(gemm)) return gemm(be, g);
-    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out), 0);
 }
 
 #if MRC__F32
@@ -12774,6 +12911,7 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
                                       .y = act ? a->y.data : NULL, .ld = a->y.ld },
                                .z = g.c, .n = a->n, .out = a->out };
 #if MRC__F32
+    job.f.near = a->weight.dtype != MRC_DTYPE_F32;      // packed: nothing is remade from z
     if (a->weight.dtype == MRC_DTYPE_I8) {
         job.f.scale = (const float *)a->weight.data
                     + MRC__T(prepack_words)(MRC_DTYPE_I8, a->out, a->in);
@@ -12782,7 +12920,7 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     }
 #endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out), a->again);
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -14228,9 +14366,10 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
 }
 
 // One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds times slope.  scale: what
-// is left to multiply the scores by; from: the first one's key.
-MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
-                                     MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
+// is left to multiply the scores by; from: the first one's key; near: both are rounded to bf16
+// next.
+MRC__INLINE void MRC__T(softmax_bwd)(const int near, MRC__REAL *s, MRC__REAL *dp, size_t from,
+                                     size_t keys, MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
                                      const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
@@ -14243,7 +14382,13 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, s
         MRC__T(factors)(mask, where, from + j, keep);
         for (size_t k = 0, i = j; k < 2 && i < end; k++, i += MRC__T(LANES)) {
             // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
-            MRC__T(vec) p = MRC__T(exp)(MRC__T(load)(s + i) * scale - lse);
+            MRC__T(vec) p = MRC__T(load)(s + i) * scale - lse;
+#if MRC__F32
+            p = near ? MRC__T(exp_near)(p) : MRC__T(exp)(p);
+#else
+            (void)near;
+            p = MRC__T(exp)(p);
+#endif
             MRC__T(vec) pdp = p * (MRC__T(load)(dp + i) * keep[k]);
             sums += pdp;
             MRC__T(store)(dp + i, pdp);
@@ -14295,8 +14440,8 @@ MRC__TARGET static void MRC__T(attention_bwd_block)(const mrc_attention_bwd_args
         const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
         MRC__REAL *s = w->s + r * w->columns, *dp = w->dp + r * w->columns;
         MRC__T(beyond)(s, k, i + r, a->extra.window);
-        MRC__T(softmax_bwd)(s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r], &a->mask,
-                            where);
+        MRC__T(softmax_bwd)(0, s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r],
+                            &a->mask, where);
     }
     MRC__T(point)(rows, w->dp, w->columns, n);
     if (dq) {
@@ -14444,17 +14589,50 @@ static void MRC__T(pairs_rows)(uint32_t *dst, const float *src, size_t ld, size_
     }
 }
 
-// c (m, n) = or += a (m, k) b, rows of a lda apart.
-static void MRC__T(pairs_by_rows)(const MRC__T(pairs) *w, const float *a, size_t lda,
-                                  const uint32_t *b, size_t m, size_t n, size_t k, float *c,
-                                  size_t ld, int accumulate) {
+// c (m, n) = or += a (m, k) b; a's rows are pairs already, or lie at a, lda apart.
+static void MRC__T(pairs_ready)(const MRC__T(pairs) *w, const uint32_t *b, size_t m, size_t n,
+                                size_t k, float *c, size_t ld, int accumulate) {
     const size_t half = mrc__ceil_div(k, 2), stride = mrc__row_words(half);
     const MRC__T(words) block = {
         .m = m, .n = n, .k = half, .a = w->a, .a_row = stride, .a_step = 1,
         .a_panel = MRC__ROWS * stride, .b = b, .b_step = MRC__T(COLS) * half, .c = c, .ld = ld,
         .accumulate = accumulate };
-    MRC__T(narrow_rows)(w->a, stride, a, lda, m, k);
     MRC__T(pairs_multiply)(&block);
+}
+static void MRC__T(pairs_by_rows)(const MRC__T(pairs) *w, const float *a, size_t lda,
+                                  const uint32_t *b, size_t m, size_t n, size_t k, float *c,
+                                  size_t ld, int accumulate) {
+    MRC__T(narrow_rows)(w->a, mrc__row_words(mrc__ceil_div(k, 2)), a, lda, m, k);
+    MRC__T(pairs_ready)(w, b, m, n, k, c, ld, accumulate);
+}
+
+// A row of scores becomes the pairs of e^(s scale - max), of dropped ones 0.  *share is what their
+// product with V is to be multiplied by; returns lse.  s has room for whole panels, as `to`.
+MRC__TARGET_PAIRS static double MRC__T(pairs_softmax)(float *s, uint32_t *to, size_t keys,
+                                                      float scale, const mrc_dropout_mask *mask,
+                                                      const uint32_t where[3], float *share) {
+    MRC__T(vec) most = MRC__T(splat)(-HUGE_VALF), sums = {0};
+    const size_t end = mrc__round_up(keys, MRC__T(COLS));
+    for (size_t j = keys; j < end; j++) s[j] = -HUGE_VALF;
+    for (size_t j = 0; j < end; j += MRC__T(LANES)) {
+        most = MRC__T(max)(MRC__T(load)(s + j), most);
+    }
+    const float max = MRC__T(largest)(most) * scale;
+    for (size_t j = 0; j < end; j += MRC__T(COLS)) {
+        MRC__T(vec) e[2], keep[2];
+        for (size_t k = 0; k < 2; k++) {
+            e[k] = MRC__T(exp_near)(MRC__T(load)(s + j + k * MRC__T(LANES)) * scale - max);
+            sums += e[k];
+        }
+        if (mask->threshold) {
+            MRC__T(factors)(mask, where, j, keep);
+            for (size_t k = 0; k < 2; k++) e[k] *= keep[k];
+        }
+        MRC__T(store)((float *)(void *)(to + j / 2), (MRC__T(vec))MRC__T(pairs_along)(e[0], e[1]));
+    }
+    const double sum = MRC__T(sum)(sums);
+    *share = (float)((mask->threshold ? 1 : mask->scale) / sum);
+    return (double)max + log(sum);
 }
 
 // c (keys, d) = or += a^T b, a (n, keys) rows of scores.
@@ -14489,13 +14667,22 @@ MRC__TARGET static void MRC__T(pairs_task)(void *arg, size_t task, size_t worker
         const size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
         MRC__T(pairs_by_rows)(&w, t.q + i * t.ld_q, t.ld_q, w.kt, n,
                               mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        const size_t stride = mrc__row_words(mrc__ceil_div(t.keys, 2));
+        float share[MRC__CPU_QUERIES] = {0};
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, 0, t.keys,
-                                                (MRC__REAL)a->scale, &a->mask, where) : 0;
+            double l = t.keys ? MRC__T(pairs_softmax)(w.s + r * w.columns, w.a + r * stride, t.keys,
+                                                      (float)a->scale, &a->mask, where, share + r)
+                              : 0;
             if (lse) lse[i + r] = (MRC__REAL)l;
         }
-        MRC__T(pairs_by_rows)(&w, w.s, w.columns, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        MRC__T(pairs_ready)(&w, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        for (size_t r = 0; r < n; r++) {
+            MRC__REAL *to = y + (i + r) * a->y.ld;
+            for (size_t k = 0; k < d; k += MRC__T(LANES)) {
+                MRC__T(store_n)(to + k, MRC__T(load_n)(to + k, d - k) * share[r], d - k);
+            }
+        }
     }
 }
 
@@ -14510,7 +14697,7 @@ MRC__TARGET static void MRC__T(pairs_bwd_block)(const mrc_attention_bwd_args *a,
     MRC__T(pairs_by_rows)(w, dy, a->dy.ld, w->v, n, columns, d, w->dp, w->columns, 0);
     for (size_t r = 0; t->keys && r < n; r++) {
         const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
-        MRC__T(softmax_bwd)(w->s + r * w->columns, w->dp + r * w->columns, 0, t->keys,
+        MRC__T(softmax_bwd)(1, w->s + r * w->columns, w->dp + r * w->columns, 0, t->keys,
                             (float)a->scale, (float)a->scale, lse[r], &a->mask, where);
     }
     if (a->dq.data) {
@@ -16108,7 +16295,7 @@ static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_
 static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
 static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path);
 static mrc_status mrc__shards_end(mrc_ctx *ctx, mrc_status mine);
 
@@ -16678,10 +16865,10 @@ static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc
 
 // What our own files say of a tensor in their metadata: the CRC-32C of its bytes, as eight digits.
 #define MRC__SUM_KEY "crc32c."
-static const char *mrc__param_sum(const mrc_safetensors *st, const char *name) {
+static const char *mrc__param_sum(const mrc_weights *st, const char *name) {
     char key[512];
     int n = snprintf(key, sizeof key, MRC__SUM_KEY "%s", name);
-    return n > 0 && (size_t)n < sizeof key ? mrc_safetensors_meta(st, key) : NULL;
+    return n > 0 && (size_t)n < sizeof key ? mrc_weights_meta(st, key) : NULL;
 }
 
 static int mrc__param_sum_holds(const char *sum, const void *data, size_t bytes) {
@@ -16735,15 +16922,15 @@ static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st
 
 // Values of a matrix that is stored in bytes (I8) become numbers: each row has its scale, in
 // NAME_scale, as compressed-tensors writes them.  Bytes without scales are no weights.
-static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                         const mrc_tensor *t, void *values, const char *path) {
     const size_t rows = t->ndim ? t->shape[0] : 1, columns = rows ? t->numel / rows : 0;
     const int f64 = t->dtype == MRC_DTYPE_F64;
     char name[512];
     snprintf(name, sizeof name, "%s_zero_point", e->name);
-    const char *offset = mrc_safetensors_find(st, name) ? "and zero points" : "";
+    const char *offset = mrc_weights_find(st, name) ? "and zero points" : "";
     snprintf(name, sizeof name, "%s_scale", e->name);
-    const mrc_st_entry *scales = mrc_safetensors_find(st, name);
+    const mrc_st_entry *scales = mrc_weights_find(st, name);
     if (!scales || scales->numel != rows || *offset) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: %s is I8 (found %llu scales %s in %s, "
                          "expected one for each of %zu rows)", path, e->name,
@@ -16751,7 +16938,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     }
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
-    mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
+    mrc_status s = mrc_weights_read(st, scales, MRC_DTYPE_F64, scale);
     for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         double *wide = (double *)values + r * columns;
         float *row = (float *)values + r * columns;
@@ -16763,7 +16950,7 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
-static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_weights *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
@@ -16776,7 +16963,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     }
     // Without a second copy, which was half of the time of loading a model.
     if (mrc__param_plain(ctx, e, t)) {
-        MRC__TRY(mrc_safetensors_read(st, e, t->dtype, t->data));
+        MRC__TRY(mrc_weights_read(st, e, t->dtype, t->data));
         return mrc__param_check(ctx, e, t->data, path);
     }
     if (e->end - e->begin > bytes) bytes = (size_t)(e->end - e->begin);
@@ -16784,10 +16971,10 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = MRC_OK;
     if (mrc__param_sum(((const mrc__st_item *)e)->owner, e->name)) {
-        s = mrc_safetensors_bytes(st, e, host);
+        s = mrc_weights_bytes(st, e, host);
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, t->dtype, host);
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
@@ -16855,7 +17042,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
 }
 
 MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char name[512];
     mrc_tensor *t;
     MRC__ARG(ctx, !o || !path);
@@ -16864,11 +17051,11 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     for (size_t i = o->shards.list ? mrc__optimizer_kept(o) : 0; s == MRC_OK; i++) {
         t = mrc__optimizer_file_at(o, i, name, sizeof name);
         if (!t) break;
-        const mrc_st_entry *e = mrc_safetensors_find(st, name);
+        const mrc_st_entry *e = mrc_weights_find(st, name);
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -21679,6 +21866,10 @@ static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
+                         "SentencePiece model, which is not here (found vocab.txt, expected "
+                         "tokenizer_*.model beside it)", dir, src->class_name.data);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
@@ -22746,13 +22937,6 @@ typedef struct mrc__ds_loader {
     size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
-// Python's str.isspace(), which str.split() and str.strip() go by.
-static int mrc__is_space(uint32_t cp) {
-    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
-           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202f || cp == 0x205f || cp == 0x3000;
-}
-
 // Bytes of white space at the beginning; all of them when there is nothing else.
 static size_t mrc__leading_space(const char *s, size_t bytes) {
     size_t at = 0;
@@ -23582,16 +23766,9 @@ static void mrc__enc_drop(mrc__enc *e, const char *reason) {
 static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encoding *w) {
     mrc_features *f = e->f;
     size_t rows = e->config->pad_to_max_length ? e->max_length : w->n, bytes;
-    if (f->n == e->capacity) {
-        size_t capacity = e->capacity ? e->capacity * 2 : 256;
-        mrc_feature *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? f->host.alloc(f->host.user, bytes) : NULL;
-        if (!list) return NULL;
-        if (f->n) memcpy(list, f->list, f->n * sizeof *list);
-        if (f->list) f->host.free(f->host.user, f->list);
-        f->list = list;
-        e->capacity = capacity;
-    }
+    void *list = f->list;
+    if (!mrc__grow(&f->host, &list, &e->capacity, f->n + 1, sizeof *f->list)) return NULL;
+    f->list = list;
     if (!mrc__mul(rows, 5 * sizeof(int32_t), &bytes)) return NULL;
     int32_t *block = f->host.alloc(f->host.user, bytes);
     if (!block) return NULL;
@@ -26907,7 +27084,7 @@ static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *
     const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
     const size_t heads = c->num_attention_heads;
     for (int k = 0; !w->qkv.weight && k < 3; k++) {
-        qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
+        qkv[k] = mrc__linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE, k > 0);
     }
     if (!w->qkv.weight) return;
     mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
@@ -27627,7 +27804,7 @@ static int mrc__ends_with(const char *s, const char *tail) {
 }
 
 // By its name, or else by its first bytes.
-static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     static const char *const torch[] = { ".bin", ".pt", ".pth", ".ckpt", NULL };
     unsigned char first[4] = {0};
     struct stat info;
@@ -27664,10 +27841,10 @@ static int mrc__shard_compare(const void *a, const void *b) {
 }
 
 // Opens one shard and adds its tensors.
-static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mrc_json *name) {
+static mrc_status mrc__shard_open(mrc_weights *st, const char *dir, const mrc_json *name) {
     mrc_ctx *ctx = st->ctx;
     char path[MRC__PATH_BYTES];
-    mrc_safetensors *shard = NULL;
+    mrc_weights *shard = NULL;
     void *data = (void *)st->shards;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, name->string));
     if (!mrc__grow(&ctx->host, &data, &st->shards_capacity, st->n_shards + 1, sizeof shard)) {
@@ -27687,9 +27864,9 @@ static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mr
 }
 
 // Every tensor is where the index says, and the shards have no others.
-static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
+static mrc_status mrc__index_check(mrc_weights *st, const mrc_json *map) {
     for (const mrc_json *m = map->child; m; m = m->next) {
-        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_safetensors_find(st, m->key)
+        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_weights_find(st, m->key)
                                                                : NULL;
         const char *file = e ? ((const mrc__st_item *)e)->owner->path : "", *slash;
         if ((slash = strrchr(file, '/')) != NULL) file = slash + 1;
@@ -27703,7 +27880,7 @@ static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
                      st->path, st->n, map->n);
 }
 
-static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, const void **names) {
+static mrc_status mrc__index_read(mrc_weights *st, const mrc_json *root, const void **names) {
     mrc_ctx *ctx = st->ctx;
     char dir[MRC__PATH_BYTES];
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27728,9 +27905,9 @@ static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, con
     return mrc__index_check(st, map);
 }
 
-static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     mrc_json *root = NULL;
-    mrc_safetensors *st = NULL;
+    mrc_weights *st = NULL;
     size_t bytes;
     MRC__TRY(mrc_json_load(ctx, &root, path));
     const mrc_json *map = mrc_json_get(root, "weight_map");
@@ -27748,7 +27925,7 @@ static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const cha
     if (names) ctx->host.free(ctx->host.user, names);
     mrc_json_free(root);
     if (s == MRC_OK) *out = st;
-    else mrc_safetensors_close(st);
+    else mrc_weights_close(st);
     return s;
 }
 
@@ -27766,7 +27943,7 @@ static mrc_status mrc__weights_path(mrc_ctx *ctx, const char *folder, char *file
     return *there ? MRC_OK : mrc__path_in(ctx, file, MRC__PATH_BYTES, folder, names[0]);
 }
 
-MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path) {
     char file[MRC__PATH_BYTES];
     int there;
     MRC__ARG(ctx, !out);
@@ -27992,11 +28169,11 @@ static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, 
 }
 
 // Two copies of one projection are the same to the bit.
-static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st_entry *x,
-                                  mrc_safetensors *b, const mrc_st_entry *y, const char *folder) {
+static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_weights *a, const mrc_st_entry *x,
+                                  mrc_weights *b, const mrc_st_entry *y, const char *folder) {
     uint32_t crc[2];
-    MRC__TRY(mrc_safetensors_crc32c(a, x, &crc[0]));
-    MRC__TRY(mrc_safetensors_crc32c(b, y, &crc[1]));
+    MRC__TRY(mrc_weights_crc32c(a, x, &crc[0]));
+    MRC__TRY(mrc_weights_crc32c(b, y, &crc[1]));
     if (crc[0] == crc[1]) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: its linear.weight is another one than that of "
                      "model.safetensors (found checksums %08x and %08x)", folder, (unsigned)crc[1],
@@ -28004,14 +28181,14 @@ static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st
 }
 
 // Loads the projection from its folder.
-static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *main,
+static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_weights *main,
                                   const char *folder) {
     mrc__map *w = &m->weights->answer;
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_weights_open(ctx, &st, folder));
-    const mrc_st_entry *weight = mrc_safetensors_find(st, "linear.weight");
-    const mrc_st_entry *bias = mrc_safetensors_find(st, "linear.bias");
-    const mrc_st_entry *twice = mrc_safetensors_find(main, "linear.weight");
+    const mrc_st_entry *weight = mrc_weights_find(st, "linear.weight");
+    const mrc_st_entry *bias = mrc_weights_find(st, "linear.bias");
+    const mrc_st_entry *twice = mrc_weights_find(main, "linear.weight");
     mrc_status s = MRC_OK;
     if (!weight || (w->bias && !bias)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no linear.%s", folder,
@@ -28022,7 +28199,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
     }
     if (s == MRC_OK) s = mrc__param_load(ctx, st, weight, w->weight, folder);
     if (s == MRC_OK && w->bias) s = mrc__param_load(ctx, st, bias, w->bias, folder);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 #endif // core pass
@@ -28033,7 +28210,7 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *m
 #ifdef MRC__PASS_CORE
 // The weights' file: its reader, and what stands before the encoder's names in it.
 typedef struct mrc__weights_file {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char             path[MRC__PATH_BYTES];
     const char      *prefix;
     int              own_head;      // the head is the one that config.json describes
@@ -28044,7 +28221,7 @@ static int mrc__weights_under(const mrc__weights_file *f, const mrc__family *fam
                               const char *prefix) {
     char name[128];
     snprintf(name, sizeof name, "%s%s.weight", prefix, family->words);
-    return mrc_safetensors_find(f->st, name) != NULL;
+    return mrc_weights_find(f->st, name) != NULL;
 }
 
 // A file of another family is no bare encoder: read as this one it answers nonsense.
@@ -28074,7 +28251,7 @@ static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const ch
         if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
     mrc_status s = mrc__weights_no_prefix(ctx, f, family);
-    mrc_safetensors_close(f->st);
+    mrc_weights_close(f->st);
     return s;
 }
 
@@ -28103,17 +28280,17 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
-    const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
+    const mrc_st_entry *e = mrc_weights_find(f->st, there);
     if (e) return e;
     const char *bert = strstr(f->prefix, "bert_model."), *tail = "dense.linear.";
     if (bert && !strncmp(name, tail, strlen(tail))) {       // DPR's projection
         snprintf(there, sizeof there, "%.*sencode_proj.%s", (int)(bert - f->prefix), f->prefix,
                  name + strlen(tail));
-        return mrc_safetensors_find(f->st, there);
+        return mrc_weights_find(f->st, there);
     }
     char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
-    return mrc_safetensors_find(f->st, alias);
+    return mrc_weights_find(f->st, alias);
 }
 
 // Whether a file's tensor has a place in the model, or is one that nobody misses.
@@ -28128,7 +28305,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     if (bytes > tail && bytes < sizeof ours && !strcmp(name + bytes - tail, "_scale")) {
         memcpy(ours, name, bytes - tail);               // of a matrix in bytes
         ours[bytes - tail] = 0;
-        const mrc_st_entry *e = mrc_safetensors_find(f->st, ours);
+        const mrc_st_entry *e = mrc_weights_find(f->st, ours);
         if (e && !strcmp(e->dtype, "I8")) return 1;
     }
     if (!strncmp(name, f->prefix, prefix)) {
@@ -28136,7 +28313,7 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
         if (mrc_params_find(m->params, ours)) return 1;
         char alias[1024];
         mrc__weights_alias(ours, alias, sizeof alias);
-        if (mrc_params_find(m->params, alias) && !mrc_safetensors_find(f->st, alias)) return 1;
+        if (mrc_params_find(m->params, alias) && !mrc_weights_find(f->st, alias)) return 1;
     }
     return mrc_params_find(m->params, name) != NULL;
 }
@@ -28269,7 +28446,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     }
     if (apart) MRC__TRY(mrc__load_dense(ctx, m, f->st, dense));
     const mrc_st_entry *e;
-    for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+    for (size_t i = 0; (e = mrc_weights_at(f->st, i)) != NULL; i++) {
         if (mrc__weights_expected(f, m, e->name)) continue;
         MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
@@ -28380,7 +28557,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     if (s == MRC_OK) {
         s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction, desc->int8_keep);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
-        mrc_safetensors_close(f.st);
+        mrc_weights_close(f.st);
     }
     if (s != MRC_OK) {
         mrc_file_free(ctx, json);
@@ -28396,37 +28573,6 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
 //------------------------------------------------------------------------------
 // Saving
 //------------------------------------------------------------------------------
-static void mrc__json_write(mrc_text *t, const mrc_json *v);
-
-static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
-    for (const mrc_json *c = v->child; c; c = c->next) {
-        if (c != v->child) mrc_text_add(t, ", ", 2);
-        if (v->type == MRC_JSON_OBJECT) {
-            mrc_text_json_string(t, c->key, c->key_bytes, 0);
-            mrc_text_add(t, ": ", 2);
-        }
-        mrc__json_write(t, c);
-    }
-    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
-}
-
-// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
-static void mrc__json_write(mrc_text *t, const mrc_json *v) {
-    switch (v->type) {
-    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
-    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
-    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
-    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
-    case MRC_JSON_ARRAY:
-    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
-    case MRC_JSON_NUMBER:
-        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
-        else mrc_text_number(t, v->number);
-        break;
-    }
-}
-
 // The spelling of a key to write: the source's, where it has one of the family's.
 static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type type,
                                             const mrc_json *source) {
@@ -29425,14 +29571,14 @@ static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *p
 
 // One entry: its file's tensor is read whole, this rank's piece of it is kept.
 static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t index,
-                                       mrc_safetensors *st, const char *path) {
+                                       mrc_weights *st, const char *path) {
     const size_t entry = index;
     char name[512];
     mrc_params *room = NULL;
     mrc_tensor *t = mrc__optimizer_file_at(o, entry, name, sizeof name), *whole = NULL;
     mrc__shards_kind(o, &index);
     const mrc__shard *s = &o->shards.list[index];
-    const mrc_st_entry *e = mrc_safetensors_find(st, name);
+    const mrc_st_entry *e = mrc_weights_find(st, name);
     if (!e) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     mrc_status status = mrc_params_new(&room, ctx->be, &ctx->host);
     if (status == MRC_OK) {
@@ -29448,7 +29594,7 @@ static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t in
     return status;
 }
 
-static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *st,
                                    const char *path) {
     const size_t n = mrc__optimizer_kept(o);
     for (size_t i = 0; i < n; i++) MRC__TRY(mrc__shards_load_one(ctx, o, i, st, path));
@@ -31129,22 +31275,6 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     }
 }
 
-// An allocator that several threads may use: the user's own need not be one.
-typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
-static void *mrc__locked_alloc(void *user, size_t bytes) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    void *p = l->inner.alloc(l->inner.user, bytes);
-    pthread_mutex_unlock(&l->lock);
-    return p;
-}
-static void mrc__locked_free(void *user, void *p) {
-    mrc__locked *l = user;
-    pthread_mutex_lock(&l->lock);
-    l->inner.free(l->inner.user, p);
-    pthread_mutex_unlock(&l->lock);
-}
-
 // For one task: emit is to be set.
 static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok,
                          mrc__locked *locked) {
@@ -32621,13 +32751,13 @@ static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path
 }
 
 // Offsets begin with 0, do not fall and end with the number of rows.
-static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_weights *st,
                                        const mrc_st_entry *e, const char *path) {
     if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
                          path, e->dtype, e->ndim);
     }
-    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    MRC__TRY(mrc_weights_bytes(st, e, v->offsets));
     for (size_t i = 0; i <= v->n; i++) {
         uint64_t before = i ? v->offsets[i - 1] : 0;
         if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
@@ -32641,11 +32771,11 @@ static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safeten
 }
 
 static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
-    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
-    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
-    if (!e) e = mrc_safetensors_find(st, "rows");
+    const mrc_st_entry *e = mrc_weights_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_weights_find(st, "offsets");
+    if (!e) e = mrc_weights_find(st, "rows");
     mrc_status s = MRC_OK;
     if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
@@ -32656,9 +32786,9 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
         s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
                              offsets != NULL);
     }
-    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK) s = mrc_weights_read(st, e, MRC_DTYPE_F32, out->rows);
     if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 
@@ -35248,18 +35378,18 @@ static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
 static mrc_status mrc__dir_score_kind(const mrc__encoder_dir *d) {
     mrc_encoder_config *c = &d->out->encoder;
     const mrc_st_entry *e;
-    mrc_safetensors *st;
+    mrc_weights *st;
     char file[MRC__PATH_BYTES];
     int linear = 0, own = 0, pooler = 0, there = 0;
     MRC__TRY(mrc__weights_path(d->ctx, d->path, file, &there));
     if (!there) return MRC_OK;                      // a config.json alone
     MRC__TRY(mrc_weights_open(d->ctx, &st, file));
-    for (size_t i = 0; (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+    for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
         linear |= !strcmp(e->name, "linear.weight");
         own |= !strncmp(e->name, "classifier.", 11);
         pooler |= mrc__ends_with(e->name, "pooler.dense.weight");
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     if (linear && !own) c->score_kind = pooler ? MRC_SCORE_POOLER_LINEAR : MRC_SCORE_LINEAR;
     return MRC_OK;
 }

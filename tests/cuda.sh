@@ -141,3 +141,35 @@ cuda_volta() {
     fi
     summary
 }
+
+# A verb of its own: what a step will take, by tests/cuda/predict.py, which is first held to loops
+# whose time is known.  MRC_CUDA11 as above; its compiler knows sm_90 too, and its disassembler is
+# the one that reads what it made.
+cuda_predict() {
+    passed=0 failed=0 skipped=0 dir=$OUT/test/cuda-predict
+    if [ ! -x "$MRC_CUDA11/nvcc70" ] || ! have python3; then
+        skip "MRC_CUDA11 names no CUDA 11.8, or no python3: how long a step will take"
+        summary
+        return
+    fi
+    mkdir -p "$dir" || exit 5
+    for arch in 70 90; do
+        for source in tests/cuda/calibrate.cu backends/cuda.cu; do
+            name=$dir/$(basename $source .cu)$arch
+            if "$MRC_CUDA11/nvcc70" -std=c++17 -O3 -arch=sm_$arch -cubin -Xptxas -v \
+                -o "$name.cubin" $source >"$name.txt" 2>&1; then ok
+            else bad "sm_$arch: $source"; fi
+            "$MRC_CUDA11/usr/bin/cuobjdump" -sass "$name.cubin" >"$name.sass" 2>/dev/null
+        done
+        python3 tests/cuda/predict.py --arch $arch --calibrate "$dir/calibrate$arch.txt" \
+            "$dir/calibrate$arch.sass" >"$dir/calibrate.out" 2>&1
+        none "the simulator on loops whose time is known, sm_$arch" \
+            sed -n '/^FAIL\|Error/p' "$dir/calibrate.out"
+        none "the ledger, sm_$arch" sh -c 'python3 tests/cuda/ledger.py "$@" | sed -n /^FAIL/p' \
+            ledger --arch $arch "$dir/cuda$arch.txt" "$dir/cuda$arch.sass"
+        if python3 tests/cuda/predict.py --arch $arch "$dir/cuda$arch.txt" "$dir/cuda$arch.sass"
+        then ok; else bad "sm_$arch: no prediction"; fi
+        rm -f "$dir"/*.sass
+    done
+    summary
+}

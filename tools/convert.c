@@ -10,7 +10,7 @@ typedef struct convert_flags {
 
 // A tensor on its way: read whole when its first bytes are asked for.
 typedef struct convert_item {
-    mrc_safetensors    *st;
+    mrc_weights        *st;
     const mrc_st_entry *e;
     char               *data;
     uint64_t            bytes;
@@ -38,7 +38,7 @@ static mrc_status convert_quantise(mrc_ctx *ctx, convert_item *item) {
     const size_t rows = (size_t)item->e->shape[0], columns = (size_t)item->e->shape[1];
     float *values = tool_allocate(rows * columns, sizeof *values);
     item->data = tool_allocate((size_t)item->bytes, 1);
-    mrc_status status = mrc_safetensors_read(item->st, item->e, MRC_DTYPE_F32, values);
+    mrc_status status = mrc_weights_read(item->st, item->e, MRC_DTYPE_F32, values);
     for (size_t r = 0; status == MRC_OK && r < rows; r++) {
         float most = 0;
         for (size_t k = 0; k < columns; k++) {
@@ -67,8 +67,8 @@ static mrc_status convert_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *
     if (!item->data) {
         item->data = tool_allocate((size_t)item->bytes, 1);
         status = item->form == CONVERT_F32
-               ? mrc_safetensors_read(item->st, item->e, MRC_DTYPE_F32, item->data)
-               : mrc_safetensors_bytes(item->st, item->e, item->data);
+               ? mrc_weights_read(item->st, item->e, MRC_DTYPE_F32, item->data)
+               : mrc_weights_bytes(item->st, item->e, item->data);
     }
     if (status == MRC_OK) memcpy(dst, item->data + offset, bytes);
     if (status != MRC_OK || offset + bytes == item->bytes) {
@@ -90,14 +90,14 @@ static void convert_scales(const convert_item *of, mrc_st_tensor *t,
 }
 
 // What is written: the names, dtypes and shapes of all tensors.
-static size_t convert_list(mrc_safetensors *st, const convert_flags *a, mrc_st_tensor **list,
+static size_t convert_list(mrc_weights *st, const convert_flags *a, mrc_st_tensor **list,
                            convert_item **items) {
     size_t n = 0, count = 0;
-    while (mrc_safetensors_at(st, n)) n++;
+    while (mrc_weights_at(st, n)) n++;
     *list = tool_allocate(2 * n + 1, sizeof **list);
     *items = tool_allocate(2 * n + 1, sizeof **items);
     for (size_t i = 0; i < n; i++, count++) {
-        const mrc_st_entry *e = mrc_safetensors_at(st, i);
+        const mrc_st_entry *e = mrc_weights_at(st, i);
         mrc_st_tensor *t = &(*list)[count];
         convert_item *item = &(*items)[count];
         *item = (convert_item){ .st = st, .e = e, .bytes = e->end - e->begin };
@@ -225,7 +225,7 @@ static void convert_beside(mrc_ctx *ctx, const convert_flags *a) {
 
 static void convert(mrc_ctx *ctx, const convert_flags *a) {
     char path[TOOL_PATH_BYTES], name[64];
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_st_tensor *list;
     convert_item *items;
     size_t bytes = strlen(a->output), tail = strlen(".safetensors");
@@ -262,7 +262,7 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
     free(shards);
     free(items);
     free(list);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
 }
 
 static convert_flags a;

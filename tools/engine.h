@@ -6,8 +6,8 @@
 // whitespace analyzer parts again: one definition of a term for the local index and the cluster,
 // no plug-in.  Or it goes as it is to an analyzer of the cluster's own.  A new index NAME-xxxxxxxx
 // is filled, then the alias NAME moves to it in one call: it appears whole or not at all.  A
-// passage's _id is its id, so sending it twice is harmless, and what is missing after a crash is
-// asked of the server (--resume), not kept here.
+// passage's _id is its id and it is created only once, so sending it twice is harmless, and what is
+// missing after a crash is asked of the server (--resume), not kept here.
 //
 // Credentials come from a file or the environment, never from a flag or a URL; they go over plain
 // HTTP to this machine only, and stand in no message.

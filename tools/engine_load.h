@@ -39,6 +39,7 @@ TOOL_DEF uint32_t engine_crc(const mrc_passages *p) {
     for (size_t i = 0; i < mrc_passages_size(p); i++) {
         const mrc_passage *x = mrc_passages_at(p, i);
         crc = mrc_crc32c(crc, x->id, strlen(x->id) + 1);
+        crc = mrc_crc32c(crc, x->title, strlen(x->title) + 1);
         crc = mrc_crc32c(crc, x->text, x->text_bytes + 1);
     }
     return crc;
@@ -226,12 +227,14 @@ TOOL_DEF void engine_present(engine_load *l) {
     tool_note("%s: %zu of %zu passages are there", l->index, all, l->n);
 }
 
-// The block's passage at `place` as two lines of _bulk.
+// The block's passage at `place` as two lines of _bulk.  `create`: one that is there already, for
+// its answer was lost, stays as it is (409).  What replaced it would leave a deleted document, and
+// those count in the statistics that rank.
 TOOL_DEF void engine_add(engine_load *l, size_t place) {
     const size_t i = l->block[place], width = l->rows.width;
     const mrc_passage *x = mrc_passages_at(l->passages, i);
     tool_check(l->e->ctx, engine_terms(l->e, x->text, x->text_bytes, &l->terms));
-    mrc_text_printf(&l->body, "{\"index\": {\"_id\": ");
+    mrc_text_printf(&l->body, "{\"create\": {\"_id\": ");
     mrc_text_json_string(&l->body, x->id, strlen(x->id), 0);
     mrc_text_printf(&l->body, "}}\n{\"ord\": %zu, \"title\": ", i);
     mrc_text_json_string(&l->body, x->title, strlen(x->title), 0);
@@ -261,15 +264,16 @@ TOOL_DEF size_t engine_items(engine_load *l, size_t *list, size_t n) {
                   items ? items->n : 0, n);
     }
     for (size_t i = 0; i < n; i++, item = item->next) {
-        const mrc_json *x = mrc_json_get(item, "index"), *status = mrc_json_get(x, "status");
+        const mrc_json *x = item->type == MRC_JSON_OBJECT ? item->child : NULL;
+        const mrc_json *status = mrc_json_get(x, "status");
         const char *id = mrc_passages_at(l->passages, l->block[list[i]])->id;
         if (!status || !status->is_int || strcmp(engine_text(x, "_id"), id)) {
             tool_fail(TOOL_BAD_INPUT, "%s: answers for another passage (expected %.100s)",
                       engine_url(l->e), id);
         }
-        if (status->integer == 200 || status->integer == 201) {
+        if (status->integer == 200 || status->integer == 201 || status->integer == 409) {
             l->is_there[l->block[list[i]]] = 1;
-            l->sent++;
+            l->sent += status->integer != 409;
             l->progress = tool_seconds();
         } else if (status->integer == 429 || status->integer == 503) {
             list[left++] = list[i];

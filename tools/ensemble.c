@@ -150,9 +150,9 @@ static int is_logit(const char *name) {
 }
 
 // A tensor of file m as it is in memory; it must have the first file's shape and type.
-static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const *st, size_t m,
+static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_weights *const *st, size_t m,
                          const mrc_st_entry *first) {
-    const mrc_st_entry *e = mrc_safetensors_find(st[m], first->name);
+    const mrc_st_entry *e = mrc_weights_find(st[m], first->name);
     int same = e && e->ndim == first->ndim && !strcmp(e->dtype, first->dtype);
     for (int i = 0; same && i < e->ndim; i++) same = e->shape[i] == first->shape[i];
     if (!same || strcmp(first->dtype, is_logit(first->name) ? "F32" : "I64")) {
@@ -161,12 +161,12 @@ static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const 
     }
     const mrc_dtype dtype = is_logit(first->name) ? MRC_DTYPE_F32 : MRC_DTYPE_I32;
     void *data = tool_allocate((size_t)e->numel, 8);
-    tool_check(ctx, mrc_safetensors_read(st[m], e, dtype, data));
+    tool_check(ctx, mrc_weights_read(st[m], e, dtype, data));
     return data;
 }
 
 // The first file's tensor, or the mean of all; the others must be the same in every file.
-static void *merge_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const *st,
+static void *merge_tensor(mrc_ctx *ctx, const inputs *in, mrc_weights *const *st,
                           const mrc_st_entry *e) {
     void *data[MAX_FILES];
     const float *logits[MAX_FILES];
@@ -195,26 +195,26 @@ static void *merge_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const
 }
 
 static void mean(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
-    mrc_safetensors *st[MAX_FILES];
+    mrc_weights *st[MAX_FILES];
     mrc_st_tensor list[16];
     const mrc_st_entry *e;
     size_t n = 0;
     for (size_t m = 0; m < in->n; m++) {
         tool_check(ctx, mrc_safetensors_open(ctx, &st[m], in->path[m]));
     }
-    for (; (e = mrc_safetensors_at(st[0], n)) != NULL; n++) {
+    for (; (e = mrc_weights_at(st[0], n)) != NULL; n++) {
         if (n == 16) tool_fail(TOOL_BAD_INPUT, "%s: is no file of logits", in->path[0]);
         list[n] = (mrc_st_tensor){ .name = e->name, .dtype = e->dtype, .ndim = e->ndim,
                                    .data = merge_tensor(ctx, in, st, e) };
         memcpy(list[n].shape, e->shape, sizeof list[n].shape);
     }
-    if (!mrc_safetensors_find(st[0], "start_logits")
-        || !mrc_safetensors_find(st[0], "end_logits")) {
+    if (!mrc_weights_find(st[0], "start_logits")
+        || !mrc_weights_find(st[0], "end_logits")) {
         tool_fail(TOOL_BAD_INPUT, "%s: has no start_logits and end_logits", in->path[0]);
     }
     tool_check(ctx, mrc_safetensors_write(ctx, a->output, list, n, NULL));
     for (size_t i = 0; i < n; i++) free((void *)(uintptr_t)list[i].data);
-    for (size_t m = 0; m < in->n; m++) mrc_safetensors_close(st[m]);
+    for (size_t m = 0; m < in->n; m++) mrc_weights_close(st[m]);
 }
 
 static ensemble_args a;

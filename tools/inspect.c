@@ -108,7 +108,7 @@ static void inspect_tree(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int 
     else mrc_json_free(root);
 }
 
-static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_safetensors *st, const mrc_st_entry *e) {
+static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_weights *st, const mrc_st_entry *e) {
     uint32_t crc;
     mrc_text_add(t, "{", 1);
     tool_json_string(t, "name", e->name);
@@ -120,7 +120,7 @@ static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_safetensors *st, const
     }
     mrc_text_add(t, "]", 1);
     tool_json_key(t, "crc32c");
-    mrc_status status = mrc_safetensors_crc32c(st, e, &crc);
+    mrc_status status = mrc_weights_crc32c(st, e, &crc);
     if (status == MRC_OK) mrc_text_printf(t, "%lu", (unsigned long)crc);
     else if (status == MRC_ERR_UNSUPPORTED) mrc_text_add(t, "null", 4);
     else tool_check(ctx, status);
@@ -130,7 +130,7 @@ static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_safetensors *st, const
 
 // A folder or an index is read as its kind's shards.
 static void inspect_weights(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int as) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     const mrc_st_entry *e;
     size_t n = 0;
     tool_log_no_notes = a->strict;
@@ -138,23 +138,23 @@ static void inspect_weights(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, i
     tool_check(ctx, several ? mrc_weights_open(ctx, &st, a->file)
                : as == AS_TORCH ? mrc_torch_open(ctx, &st, a->file)
                                 : mrc_safetensors_open(ctx, &st, a->file));
-    while (mrc_safetensors_at(st, n)) n++;
-    if (a->strict && mrc_safetensors_unchecked(st)) {
+    while (mrc_weights_at(st, n)) n++;
+    if (a->strict && mrc_weights_unchecked(st)) {
         tool_fail(TOOL_BAD_INPUT, "%s: records without checksums (found %zu, expected none with "
-                  "--strict)", a->file, mrc_safetensors_unchecked(st));
+                  "--strict)", a->file, mrc_weights_unchecked(st));
     }
-    tool_json_string(t, "kind", mrc_safetensors_format(st));
+    tool_json_string(t, "kind", mrc_weights_format(st));
     tool_json_integer(t, "tensors", (int64_t)n);
     if (a->tensors) {
         tool_json_key(t, "list");
         mrc_text_add(t, "[", 1);
-        for (size_t i = 0; (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+        for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
             if (i) mrc_text_add(t, ", ", 2);
             inspect_tensor(ctx, t, st, e);
         }
         mrc_text_add(t, "]", 1);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
 }
 
 static void inspect_dataset(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int as) {
@@ -226,12 +226,12 @@ static void inspect_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
 }
 
 static void inspect_add_tensors(mrc_ctx *ctx, mrc_text *t, const char *dir) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     size_t n = 0;
     tool_check(ctx, mrc_weights_open(ctx, &st, dir));
-    while (mrc_safetensors_at(st, n)) n++;
+    while (mrc_weights_at(st, n)) n++;
     tool_json_integer(t, "tensors", (int64_t)n);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
 }
 
 // All checksums of a training run's checkpoint, then its weights.

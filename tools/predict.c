@@ -144,9 +144,9 @@ static void run_model(prediction_run *p) {
 }
 
 // One of the two tensors: `which` 0 start, 1 end.
-static void read_logits(prediction_run *p, mrc_safetensors *file, int which) {
+static void read_logits(prediction_run *p, mrc_weights *file, int which) {
     const char *name = which ? "end_logits" : "start_logits";
-    const mrc_st_entry *e = mrc_safetensors_find(file, name);
+    const mrc_st_entry *e = mrc_weights_find(file, name);
     if (!e || e->ndim != 2 || e->shape[0] != p->features.n || e->shape[1] < p->width) {
         tool_fail(TOOL_BAD_INPUT, "%s: %s does not fit %s (found %llu windows of %llu tokens, "
                   "expected %zu of at least %zu)", p->a.logits, name, p->a.test_file,
@@ -154,7 +154,7 @@ static void read_logits(prediction_run *p, mrc_safetensors *file, int which) {
                   e && e->ndim > 1 ? (unsigned long long)e->shape[1] : 0, p->features.n, p->width);
     }
     float *rows = tool_allocate((size_t)e->numel, sizeof *rows);
-    tool_check(p->ctx, mrc_safetensors_read(file, e, MRC_DTYPE_F32, rows));
+    tool_check(p->ctx, mrc_weights_read(file, e, MRC_DTYPE_F32, rows));
     for (size_t i = 0; i < p->features.n; i++) {
         size_t n = (size_t)p->features.list[i].length;
         memcpy(p->logits + p->begin[i] + (which ? n : 0), rows + i * (size_t)e->shape[1],
@@ -164,10 +164,10 @@ static void read_logits(prediction_run *p, mrc_safetensors *file, int which) {
 }
 
 static void load_logits(prediction_run *p) {
-    mrc_safetensors *file;
+    mrc_weights *file;
     tool_check(p->ctx, mrc_safetensors_open(p->ctx, &file, p->a.logits));
     for (int which = 0; which < 2; which++) read_logits(p, file, which);
-    mrc_safetensors_close(file);
+    mrc_weights_close(file);
 }
 
 //==============================================================================

@@ -114,6 +114,17 @@ static void tool__turn(void) {
     }
 }
 
+// Before MPI has begun nobody is told by it: launchers of MPICH's kind end a job by a line on this
+// descriptor.  Open MPI's does so by itself.
+static void tool__end_job(int code) {
+    const char *fd = getenv("PMI_FD"), *rank = getenv("PMI_RANK");
+    if (tool_comm || !fd || !rank || strcmp(rank, "0") != 0) return;
+    char line[64];
+    const int n = snprintf(line, sizeof line, "cmd=abort exitcode=%d\n", code);
+    nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);    // the error is read before
+    if (write((int)strtol(fd, NULL, 10), line, (size_t)n) != n) errno = 0;
+}
+
 // Ends the program with "program: file:line: what is wrong (found X, expected Y)".
 _Noreturn __attribute__((format(printf, 2, 3)))
 TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
@@ -123,6 +134,7 @@ TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
     tool__line(tool_prefix, fmt, ap);
     va_end(ap);
     if (tool_on_fail) tool_on_fail((int)code);
+    else tool__end_job((int)code);
     exit((int)code);
 }
 

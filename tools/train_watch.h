@@ -70,20 +70,20 @@ static void note_spike(const run *r, const mrc_step_result *result, double limit
 
 // The model's weights become those of a folder.
 static void take_weights(run *r, const char *dir) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_tensor *t;
     tool_check(r->ctx, mrc_weights_open(r->ctx, &st, dir));
     for (size_t i = 0; (t = mrc_params_at(r->model->params, i)) != NULL; i++) {
-        const mrc_st_entry *e = mrc_safetensors_find(st, t->name);
+        const mrc_st_entry *e = mrc_weights_find(st, t->name);
         if (!e || e->numel != t->numel) {
             tool_fail(TOOL_BAD_INPUT, "%s: has no %s of %zu values", dir, t->name, t->numel);
         }
         void *values = tool_allocate(t->numel, mrc_dtype_bytes(t->dtype));
-        tool_check(r->ctx, mrc_safetensors_read(st, e, t->dtype, values));
+        tool_check(r->ctx, mrc_weights_read(st, e, t->dtype, values));
         tool_check(r->ctx, mrc_tensor_upload(r->ctx, t, values));
         free(values);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
 }
 
 // Weights and moments as the newest checkpoint has them; the run goes on with the next batch.  0:

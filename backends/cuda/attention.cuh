@@ -20,7 +20,8 @@
 // j, lies side by side: no two of the 8 threads meet in a bank.
 #ifndef MRC_CUDA_ATTENTION_CUH
 #define MRC_CUDA_ATTENTION_CUH
-#include "attention_tiles.cuh"
+#include "attention_tc.cuh"
+#include <type_traits>
 
 template <int D, int BQ> struct mrc_cuda_fwd_tiles {
     float q[BQ][D + 4], k[MRC_CUDA_KEYS][D + 4], v[MRC_CUDA_KEYS][D + 4];
@@ -182,30 +183,6 @@ __device__ __forceinline__ void mrc_cuda_row_again(const mrc_cuda_attention<T> &
 __device__ __forceinline__ float mrc_cuda_of_row(const float *from, size_t ld,
                                                  const mrc_cuda_span &q, int row) {
     return row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
-}
-
-// y_i . dy_i of a row of the block's head, by the 8 threads that share it; 0 past the end.
-template <class T>
-__device__ __forceinline__ float mrc_cuda_delta(const mrc_cuda_attention<T> &a,
-                                                const mrc_cuda_span &q, int row) {
-    const size_t at = (size_t)(q.first + row), head = (size_t)q.head * a.d;
-    const int x = (int)threadIdx.x % 8;
-    float sum = 0;
-    for (int c = 4 * x; row < q.length && c < a.d; c += 32) {
-        const T *y = a.out.at(at, head + (size_t)c), *dy = a.dy.at(at, head + (size_t)c);
-        if (a.vectors) {
-            const float4 u = mrc_cuda_get4(y), v = mrc_cuda_get4(dy);
-            sum += u.x * v.x;
-            sum += u.y * v.y;
-            sum += u.z * v.z;
-            sum += u.w * v.w;
-            continue;
-        }
-        for (int e = 0; e < 4 && c + e < a.d; e++) {
-            sum += mrc_cuda_get(y + e) * mrc_cuda_get(dy + e);
-        }
-    }
-    return mrc_cuda_sum<8>(sum);
 }
 
 template <class T, int D, int BQ, bool EXTRA>
@@ -499,6 +476,36 @@ static mrc_status mrc_cuda_attend(mrc_cuda *c, mrc_cuda_attention<T> a, size_t m
                                         shared, c->stream, a));
 }
 
+// On tensor cores: see attention_tc.cuh.
+template <class T, int ARCH>
+static mrc_status mrc_cuda_attend_tc(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length,
+                                     bool backward) {
+    const size_t shared = backward ? sizeof(tca_bwd_tiles<ARCH>) : sizeof(tca_fwd_tiles<ARCH>);
+    cudaStream_t stream = c->stream;
+    unsigned grid;
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, TCA_ROWS, TCA_D, &grid));
+    if (grid == 0) return MRC_OK;
+    if (!backward) {
+        MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_tc_fwd<T, ARCH>, shared));
+        return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_tc_fwd<T, ARCH>), grid,
+                                            TCA_THREADS, shared, stream, a));
+    }
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_tc_dq<T, ARCH>, shared));
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_tc_dkv<T, ARCH>, shared));
+    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_tc_dq<T, ARCH>), grid,
+                                              TCA_THREADS, shared, stream, a)));
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_tc_dkv<T, ARCH>), grid, TCA_THREADS,
+                                        shared, stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_attend_by_path(mrc_cuda *c, const mrc_cuda_attention<T> &a,
+                                          size_t max_length, bool backward) {
+    if constexpr (std::is_same<T, __half>::value) {
+        if (c->path < 80) return mrc_cuda_attend_tc<T, 70>(c, a, max_length, backward);
+    }
+    return mrc_cuda_attend_tc<T, 80>(c, a, max_length, backward);
+}
+
 // Where the gradients of the tables go; G: their type.
 template <class G>
 static mrc_status mrc_cuda_table_gradient(mrc_cuda *c, const mrc_attention_bwd_args *g,
@@ -604,19 +611,24 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
     a.y = mrc_cuda_into<T>(g->y);
     a.vectors = a.vectors && mrc_cuda_by_four(a.y);
-    const bool extra = g->extra.kind || g->extra.window;
+    const bool half = sizeof(T) == 2, extra = half || g->extra.kind || g->extra.window;
     if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return MRC_OK;
-    if (g->d <= 32) {
-        return extra ? mrc_cuda_attend<T, 32, 32, true>(c, a, g->max_length)
-                     : mrc_cuda_attend<T, 32, 32, false>(c, a, g->max_length);
+    if constexpr (half) {
+        if (tca_fits(a)) return mrc_cuda_attend_by_path(c, a, g->max_length, false);
     }
-    if (extra && mrc_cuda_fwd_room<64, 64>::bytes(a.kind) > c->shared_limit) {
+    if (g->d <= 32) {
+        if (extra) return mrc_cuda_attend<T, 32, 32, true>(c, a, g->max_length);
+    } else if (extra && mrc_cuda_fwd_room<64, 64>::bytes(a.kind) > c->shared_limit) {
         return mrc_cuda_attend<T, 64, 32, true>(c, a, g->max_length);
     }
     if (extra) return mrc_cuda_attend<T, 64, 64, true>(c, a, g->max_length);
-    if (g->d <= 64) return mrc_cuda_attend<T, 64, 64, false>(c, a, g->max_length);
-    return mrc_cuda_attend<T, 128, 32, false>(c, a, g->max_length);
+    if constexpr (!half) {
+        if (g->d <= 32) return mrc_cuda_attend<T, 32, 32, false>(c, a, g->max_length);
+        if (g->d <= 64) return mrc_cuda_attend<T, 64, 64, false>(c, a, g->max_length);
+        return mrc_cuda_attend<T, 128, 32, false>(c, a, g->max_length);
+    }
+    return MRC_OK;
 }
 
 // delta, then the tables' gradients by distance.
@@ -644,13 +656,24 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     a.delta = (float *)g->workspace;
     a.parts = a.delta + g->heads * g->n;
     a.distances = (int)mrc_cuda_attention_distances(g);
-    const bool extra = g->extra.kind || g->extra.window;
+    const bool half = sizeof(T) == 2, extra = half || g->extra.kind || g->extra.window;
     if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return g->extra.kind ? mrc_cuda_table_gradients(c, g, a) : MRC_OK;
+    if constexpr (half) {
+        if (tca_fits(a)) return mrc_cuda_attend_by_path(c, a, g->max_length, true);
+    }
     const size_t want = extra || g->d <= 64 ? mrc_cuda_bwd_room<64, 64>::bytes(a.kind)
                                             : mrc_cuda_bwd_room<128, 32>::bytes(a.kind);
+    if constexpr (!half) {
+        if (!extra && g->d <= 32) {
+            return mrc_cuda_attend_bwd<T, 32, 32, false>(c, a, g->max_length);
+        }
+        if (!extra && want <= c->shared_limit) {
+            return g->d <= 64 ? mrc_cuda_attend_bwd<T, 64, 64, false>(c, a, g->max_length)
+                              : mrc_cuda_attend_bwd<T, 128, 32, false>(c, a, g->max_length);
+        }
+    }
     if (g->d <= 32) {
-        if (!extra) return mrc_cuda_attend_bwd<T, 32, 32, false>(c, a, g->max_length);
         MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 32, 32, true>(c, a, g->max_length)));
         return mrc_cuda_attend_tables<T, 32, 32>(c, g, a);
     }
@@ -658,12 +681,8 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
         MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 32, true>(c, a, g->max_length)));
         return mrc_cuda_attend_tables<T, 64, 32>(c, g, a);
     }
-    if (extra) {
-        MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 64, true>(c, a, g->max_length)));
-        return mrc_cuda_attend_tables<T, 64, 64>(c, g, a);
-    }
-    if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64, false>(c, a, g->max_length);
-    return mrc_cuda_attend_bwd<T, 128, 32, false>(c, a, g->max_length);
+    MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 64, true>(c, a, g->max_length)));
+    return mrc_cuda_attend_tables<T, 64, 64>(c, g, a);
 }
 
 #endif

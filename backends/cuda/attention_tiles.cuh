@@ -136,6 +136,30 @@ __device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
     }
 }
 
+// y_i . dy_i of a row of the block's head, by the 8 threads that share it; 0 past the end.
+template <class T>
+__device__ __forceinline__ float mrc_cuda_delta(const mrc_cuda_attention<T> &a,
+                                                const mrc_cuda_span &q, int row) {
+    const size_t at = (size_t)(q.first + row), head = (size_t)q.head * a.d;
+    const int x = (int)threadIdx.x % 8;
+    float sum = 0;
+    for (int c = 4 * x; row < q.length && c < a.d; c += 32) {
+        const T *y = a.out.at(at, head + (size_t)c), *dy = a.dy.at(at, head + (size_t)c);
+        if (a.vectors) {
+            const float4 u = mrc_cuda_get4(y), v = mrc_cuda_get4(dy);
+            sum += u.x * v.x;
+            sum += u.y * v.y;
+            sum += u.z * v.z;
+            sum += u.w * v.w;
+            continue;
+        }
+        for (int e = 0; e < 4 && c + e < a.d; e++) {
+            sum += mrc_cuda_get(y + e) * mrc_cuda_get(dy + e);
+        }
+    }
+    return mrc_cuda_sum<8>(sum);
+}
+
 //==============================================================================
 // What EXTRA adds
 //==============================================================================

@@ -42,8 +42,9 @@ template <class T, int R, bool BY_K> struct tc_tile {
     enum {
         PER_CHUNK = TC_CHUNK / (int)sizeof(T),
         K = TC_SLICE / (int)sizeof(T),
-        // Rows are set apart so that no two lanes of a fragment want one bank.
-        PITCH = BY_K ? TC_SLICE + 16 : R * (int)sizeof(T) + (sizeof(T) == 4 ? 32 : 16),
+        // No two lanes of a fragment want one bank: rows of k are set apart, and of other rows the
+        // chunks change places, four ways over eight rows.
+        PITCH = BY_K ? TC_SLICE : R * (int)sizeof(T) + (sizeof(T) == 4 ? 32 : 16),
         BYTES = BY_K ? R * PITCH : K * PITCH,
         CHUNKS = R * TC_SLICE / TC_CHUNK,
         IN_ROW = BY_K ? TC_SLICE / TC_CHUNK : R / PER_CHUNK
@@ -60,8 +61,14 @@ template <class T, int R, bool BY_K> struct tc_tile {
         if (*count == 0) return data;
         return BY_K ? data + (size_t)r * o.ld + k : data + (size_t)k * o.ld + r;
     }
-    static __device__ int target(int chunk) {
-        return chunk / IN_ROW * PITCH + chunk % IN_ROW * TC_CHUNK;
+    // Where byte `at` of row `row` stands.
+    static __device__ __forceinline__ int place(int row, int at) {
+        if (!BY_K || MRC_BUG(TC_SWIZZLE)) return row * PITCH + at;
+        const int chunk = (at & -TC_CHUNK) ^ (row >> 1 & 3) * TC_CHUNK;
+        return row * PITCH + chunk + at % TC_CHUNK;
+    }
+    static __device__ __forceinline__ int target(int chunk) {
+        return place(chunk / IN_ROW, chunk % IN_ROW * TC_CHUNK);
     }
 };
 
@@ -77,28 +84,82 @@ template <class T> __device__ uint4 tc_gather(const T *from, int count) {
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
-template <class T, int R, bool BY_K>
-__device__ uint4 tc_fetch(const tc_operand &o, int r0, int k0, int k_end, int chunk) {
+// A thread's chunks of an operand, slice after slice: where the next one begins, and how many of
+// its bytes exist where the slice is full.
+template <class T, int R, bool BY_K, int THREADS> struct tc_chunks {
     typedef tc_tile<T, R, BY_K> tile;
-    int count;
-    const T *from = tile::source(o, r0, k0, k_end, chunk, &count);
-    if (o.aligned && count == tile::PER_CHUNK) return *(const uint4 *)from;
-    return tc_gather(from, count);
-}
+    enum { EACH = (int)tile::CHUNKS / THREADS };
+    const T *at[EACH];
+    int bytes[EACH], k0, k_end;
+    bool whole;                         // all of them exist, and are aligned, in a full slice
+    uint4 held[EACH];                   // on path 70, on their way
 
-// Begins moving a slice of an operand to shared memory; the caller commits and waits.
-template <class T, int R, bool BY_K, int THREADS>
-__device__ void tc_copy(unsigned char *to, const tc_operand &o, int r0, int k0, int k_end) {
-    typedef tc_tile<T, R, BY_K> tile;
+    __device__ __forceinline__ void start(const tc_operand &o, int r, int k, int end) {
+        k0 = k;
+        k_end = end;
+        whole = o.aligned;
 #pragma unroll
-    for (int chunk = threadIdx.x; chunk < tile::CHUNKS; chunk += THREADS) {
-        int count;
-        const T *from = tile::source(o, r0, k0, k_end, chunk, &count);
-        unsigned char *at = to + tile::target(chunk);
-        if (o.aligned) cp_async_16(at, from, count * (int)sizeof(T));
-        else *(uint4 *)at = tc_gather(from, count);
+        for (int i = 0; i < EACH; i++) {
+            int count;
+            const int chunk = (int)threadIdx.x + i * THREADS;
+            at[i] = tile::source(o, r, BY_K ? 0 : k0, BY_K ? (int)tile::K : k_end, chunk, &count);
+            if (BY_K && count) at[i] += k0;
+            bytes[i] = count * (int)sizeof(T);
+            whole = whole && bytes[i] == TC_CHUNK;
+        }
     }
-}
+    // Bytes of chunk i that exist in the slice, which may be the last one.
+    __device__ __forceinline__ int there(int i) const {
+        if (k_end - k0 >= tile::K) return bytes[i];
+        const int chunk = (int)threadIdx.x + i * THREADS;
+        const int left = (k_end - k0 - chunk % (int)tile::IN_ROW * (int)tile::PER_CHUNK)
+                       * (int)sizeof(T);
+        if (!BY_K) return k0 + chunk / (int)tile::IN_ROW < k_end ? bytes[i] : 0;
+        return left < 0 ? 0 : left < bytes[i] ? left : bytes[i];
+    }
+    // What does not exist is never read, so its address may move on too.
+    __device__ __forceinline__ void advance(const tc_operand &o) {
+        k0 += tile::K;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) at[i] += BY_K ? (size_t)tile::K : (size_t)tile::K * o.ld;
+    }
+    // Begins moving a slice to shared memory, and turns to the next one; the caller commits and
+    // waits.
+    __device__ __forceinline__ void copy(unsigned char *to, const tc_operand &o) {
+        const bool all = whole && k_end - k0 >= tile::K;
+#pragma unroll
+        for (int i = 0; all && i < EACH; i++) {
+            cp_async_16(to + tile::target((int)threadIdx.x + i * THREADS), at[i], TC_CHUNK);
+        }
+#pragma unroll
+        for (int i = 0; !all && i < EACH; i++) {
+            unsigned char *into = to + tile::target((int)threadIdx.x + i * THREADS);
+            const int n = there(i);
+            if (o.aligned) cp_async_16(into, n ? at[i] : (const T *)o.data, n);
+            else *(uint4 *)into = tc_gather(at[i], n / (int)sizeof(T));
+        }
+        advance(o);
+    }
+    // The same by way of registers: fetch() is followed by put().
+    __device__ __forceinline__ void fetch(const tc_operand &o) {
+        const bool all = whole && k_end - k0 >= tile::K;
+#pragma unroll
+        for (int i = 0; all && i < EACH; i++) held[i] = *(const uint4 *)at[i];
+#pragma unroll
+        for (int i = 0; !all && i < EACH; i++) {
+            const int n = there(i);
+            if (o.aligned && n == TC_CHUNK) held[i] = *(const uint4 *)at[i];
+            else held[i] = tc_gather(at[i], n / (int)sizeof(T));
+        }
+        advance(o);
+    }
+    __device__ __forceinline__ void put(unsigned char *to) const {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            *(uint4 *)(to + tile::target((int)threadIdx.x + i * THREADS)) = held[i];
+        }
+    }
+};
 
 // Fragments of 16 rows r.. of a at k.., or of 16 columns of b: two of 8, words 0, 1 and 2, 3.
 template <class T, int R, bool BY_K, bool IS_A>
@@ -107,16 +168,16 @@ __device__ void tc_fragment(unsigned *w, const unsigned char *s, int r, int k, i
     if (sizeof(T) == 2) {
         int row = (lane & 7) + (BY_K == IS_A ? lane & 8 : lane >> 4 << 3);
         int col = BY_K == IS_A ? lane >> 4 << 3 : lane & 8;
-        ldmatrix_x4<!BY_K>(w, s + (BY_K ? (r + row) * tile::PITCH + (k + col) * 2
-                                        : (k + row) * tile::PITCH + (r + col) * 2));
+        ldmatrix_x4<!BY_K>(w, s + (BY_K ? tile::place(r + row, (k + col) * 2)
+                                        : tile::place(k + row, (r + col) * 2)));
         return;
     }
     int g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         int row = r + g + (IS_A ? i & 1 : i >> 1) * 8, col = k + t + (IS_A ? i >> 1 : i & 1) * 4;
-        w[i] = tf32_of(*(const float *)(s + (BY_K ? row * tile::PITCH + col * 4
-                                                  : col * tile::PITCH + row * 4)));
+        w[i] = tf32_of(*(const float *)(s + (BY_K ? tile::place(row, col * 4)
+                                                  : tile::place(col, row * 4))));
     }
 }
 
@@ -126,8 +187,8 @@ __device__ void tc_fragment_70(unsigned *w, const unsigned char *s, int r, int k
     typedef tc_tile<T, R, BY_K> tile;
     int q = lane >> 2 & 3, t = lane & 3;
     int first = r + (IS_A ? q & 1 : q >> 1) * 4 + (lane >> 4) * 8;
-    const unsigned char *at = BY_K ? s + (first + t) * tile::PITCH + k * 2
-                                   : s + (k + t) * tile::PITCH + first * 2;
+    const unsigned char *at = s + (BY_K ? tile::place(first + t, k * 2)
+                                        : tile::place(k + t, first * 2));
     uint2 v = *(const uint2 *)at;
     w[0] = v.x;
     w[1] = v.y;
@@ -260,35 +321,27 @@ __device__ __forceinline__ void tc_slices_70(float (&sums)[WM / 16][2][8], const
                                              const tc_place_of &p, unsigned char *smem) {
     typedef tc_tile<T, BM, A_BY_K> tile_a;
     typedef tc_tile<T, BN, B_BY_K> tile_b;
-    const int threads = BM / WM * (BN / TC_WN) * 32, K = tile_a::K;
+    const int threads = BM / WM * (BN / TC_WN) * 32;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
-    const int each = tile_a::CHUNKS / threads, each_b = tile_b::CHUNKS / threads;
-    uint4 ra[each], rb[each_b];
+    tc_chunks<T, BM, A_BY_K, threads> a;
+    tc_chunks<T, BN, B_BY_K, threads> b;
+    a.start(g.a, p.m0, p.k0, p.k_end);
+    b.start(g.b, p.n0, p.k0, p.k_end);
     for (int s = -1; s < p.slices; s++) {
         const bool more = s + 1 < p.slices;
         unsigned char *next = smem + ((s + 1) & 1) * stage, *now = smem + (s & 1) * stage;
         __syncthreads();
-#pragma unroll
-        for (int i = 0; more && i < each; i++) {
-            ra[i] = tc_fetch<T, BM, A_BY_K>(g.a, p.m0, p.k0 + (s + 1) * K, p.k_end,
-                                            threadIdx.x + i * threads);
-        }
-#pragma unroll
-        for (int i = 0; more && i < each_b; i++) {
-            rb[i] = tc_fetch<T, BN, B_BY_K>(g.b, p.n0, p.k0 + (s + 1) * K, p.k_end,
-                                            threadIdx.x + i * threads);
+        if (more) {
+            a.fetch(g.a);
+            b.fetch(g.b);
         }
         if (s >= 0) {
             tc_multiply<T, 70, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, p.row,
                                                            p.col, p.lane);
         }
-#pragma unroll
-        for (int i = 0; more && i < each; i++) {
-            *(uint4 *)(next + tile_a::target(threadIdx.x + i * threads)) = ra[i];
-        }
-#pragma unroll
-        for (int i = 0; more && i < each_b; i++) {
-            *(uint4 *)(next + tile_a::BYTES + tile_b::target(threadIdx.x + i * threads)) = rb[i];
+        if (more) {
+            a.put(next);
+            b.put(next + tile_a::BYTES);
         }
     }
 }
@@ -299,16 +352,19 @@ __device__ __forceinline__ void tc_slices_80(float (&sums)[WM / 16][2][8], const
                                              const tc_place_of &p, unsigned char *smem) {
     typedef tc_tile<T, BM, A_BY_K> tile_a;
     typedef tc_tile<T, BN, B_BY_K> tile_b;
-    const int threads = BM / WM * (BN / TC_WN) * 32, K = tile_a::K, stages = 3;
+    const int threads = BM / WM * (BN / TC_WN) * 32, stages = 3;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
+    tc_chunks<T, BM, A_BY_K, threads> a;
+    tc_chunks<T, BN, B_BY_K, threads> b;
+    a.start(g.a, p.m0, p.k0, p.k_end);
+    b.start(g.b, p.n0, p.k0, p.k_end);
     for (int s = -2; s < p.slices; s++) {
         if (s >= 0 && !MRC_BUG(NO_WAIT)) cp_async_wait<1>();
         __syncthreads();
         if (s + 2 < p.slices) {
             unsigned char *next = smem + (s + 2) % stages * stage;
-            const int k = p.k0 + (s + 2) * K;
-            tc_copy<T, BM, A_BY_K, threads>(next, g.a, p.m0, k, p.k_end);
-            tc_copy<T, BN, B_BY_K, threads>(next + tile_a::BYTES, g.b, p.n0, k, p.k_end);
+            a.copy(next, g.a);
+            b.copy(next + tile_a::BYTES, g.b);
         }
         cp_async_commit();
         if (s < 0) continue;

@@ -22,6 +22,7 @@
 #pragma once
 #include "common.cuh"
 #include "mma.cuh"
+#include <type_traits>
 
 enum {
     RNN_UNITS = 16,                     // hidden units of a group
@@ -53,6 +54,7 @@ typedef struct rnn_sweep {
     size_t ld_state;
     float *cells;                       // CELL's own
     unsigned *barrier;                  // (2), 0 before the launch
+    int vectors;                        // f32 whose rows can be read four at a time
 } rnn_sweep;
 
 // Row of step s of sequence i.
@@ -94,17 +96,17 @@ __global__ void rnn_order_kernel(const int *cu_seqlens, int sequences, int *begi
 // "Shared": slices of W_hh in shared memory, products in f32
 //==============================================================================
 // A slice of what the sums run over: rows of W (16 a gate; 16 backward), 16 vectors, in the
-// block's shared memory.  A warp makes 8 rows and, backward, a quarter of the slice; what is left
-// over of the warps waits.
+// block's shared memory.  A thread makes 4 rows by 4 vectors of a part of the slice, as many parts
+// as there are threads; what is left over of them waits.
 template <class T, class CELL, bool BACKWARD> struct rnn_shared {
     enum {
         ROWS = BACKWARD ? RNN_UNITS : CELL::GATES * RNN_UNITS,
         PITCH = RNN_SLICE + 16 / (int)sizeof(T),        // of W
         X_PITCH = RNN_SLICE + 4,                        // of the vectors
-        QUARTERS = 64 / ROWS,
+        PARTS = ROWS == 16 ? 16 : ROWS == 32 ? 8 : 4,
         W_BYTES = ROWS * PITCH * (int)sizeof(T),
         X_BYTES = RNN_BATCH * X_PITCH * (int)sizeof(float),
-        SUM_BYTES = 64 * (RNN_BATCH + 1) * (int)sizeof(float)
+        SUM_BYTES = PARTS * ROWS * (RNN_BATCH + 1) * (int)sizeof(float)
     };
 };
 
@@ -113,36 +115,45 @@ template <class T> __device__ __forceinline__ float4 rnn_load4(const T *p) {
     return make_float4((float)p[0], (float)p[1], (float)p[2], (float)p[3]);
 }
 
+// Thread's rows row + ROWS / 4 i, vectors vector + 4 j.
 template <class T, class CELL, bool BACKWARD>
-__device__ void rnn_multiply(float (&sums)[4], const T *w, const float *x) {
+__device__ void rnn_multiply(float (&sums)[4][4], const T *w, const float *x) {
     typedef rnn_shared<T, CELL, BACKWARD> shape;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int row = warp % (shape::ROWS / 8) * 8 + (lane >> 2), quarter = warp / (shape::ROWS / 8);
-    if (quarter >= (int)shape::QUARTERS) return;
-    const int k0 = quarter * (RNN_SLICE / shape::QUARTERS);
-    w += row * shape::PITCH + k0;
-    x += (lane & 3) * shape::X_PITCH + k0;
-#pragma unroll 4
-    for (int k = 0; k < RNN_SLICE / shape::QUARTERS; k += 4) {
-        float4 wk = rnn_load4(w + k);
+    const int part = threadIdx.x / shape::ROWS, t = threadIdx.x % shape::ROWS;
+    const int k0 = part * (RNN_SLICE / shape::PARTS);
+    if (part >= (int)shape::PARTS) return;
+    w += t / 4 * shape::PITCH + k0;
+    x += t % 4 * shape::X_PITCH + k0;
+#pragma unroll 2
+    for (int k = 0; k < RNN_SLICE / shape::PARTS; k += 4) {
+        float4 wk[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) wk[i] = rnn_load4(w + shape::ROWS / 4 * i * shape::PITCH + k);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            float4 xk = rnn_load4(x + 4 * j * shape::X_PITCH + k);
-            sums[j] += wk.x * xk.x + wk.y * xk.y + wk.z * xk.z + wk.w * xk.w;
+            const float4 xk = rnn_load4(x + 4 * j * shape::X_PITCH + k);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums[i][j] += wk[i].x * xk.x;
+                sums[i][j] += wk[i].y * xk.y;
+                sums[i][j] += wk[i].z * xk.z;
+                sums[i][j] += wk[i].w * xk.w;
+            }
         }
     }
 }
 
-// Leaves a warp's sums where the owners of the units find them: part[quarter, row, sequence].
+// Leaves a thread's sums where the owners of the units find them: to[part, row, vector].
 template <class T, class CELL, bool BACKWARD>
-__device__ void rnn_share(const float (&sums)[4], float *part) {
+__device__ void rnn_share(const float (&sums)[4][4], float *to) {
     typedef rnn_shared<T, CELL, BACKWARD> shape;
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int row = warp % (shape::ROWS / 8) * 8 + (lane >> 2), quarter = warp / (shape::ROWS / 8);
-    if (quarter >= (int)shape::QUARTERS) return;
+    const int part = threadIdx.x / shape::ROWS, t = threadIdx.x % shape::ROWS;
+    if (part >= (int)shape::PARTS) return;
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        part[(quarter * shape::ROWS + row) * (RNN_BATCH + 1) + (lane & 3) + 4 * j] = sums[j];
+    for (int i = 0; i < 4; i++) {
+        const int row = part * shape::ROWS + t / 4 + shape::ROWS / 4 * i;
+#pragma unroll
+        for (int j = 0; j < 4; j++) to[row * (RNN_BATCH + 1) + t % 4 + 4 * j] = sums[i][j];
     }
 }
 
@@ -178,20 +189,99 @@ __device__ void rnn_vectors(float *to, const rnn_sweep &a, int dir, int first, i
     }
 }
 
+// What a thread brings of the next slice, 16 bytes at a time, while this one is multiplied: of W,
+// unless the slice is kept, and of the vectors.
+template <class T, class CELL, bool BACKWARD> struct rnn_ahead {
+    typedef rnn_shared<T, CELL, BACKWARD> shape;
+    enum { W = (int)shape::ROWS * RNN_SLICE / 4 / RNN_THREADS, X = 2 };
+    float4 w[W], x[X];
+    const float *from[X];               // of the thread's two vectors; NULL: 0
+
+    __device__ __forceinline__ void start(const rnn_sweep &a, int dir, int first, int n, int s) {
+        const int other = BACKWARD ? s + 1 : s - 1;
+        const size_t ld = BACKWARD ? (size_t)8 * a.h : a.ld_y;
+        const float *base = (const float *)(BACKWARD ? a.gates : a.y)
+                          + (size_t)dir * a.h * (BACKWARD ? 4 : 1);
+#pragma unroll
+        for (int i = 0; i < X; i++) {
+            const int b = (int)threadIdx.x / 32 + 8 * i;
+            const bool there = b < n && other < a.length[first + b];
+            from[i] = there ? base + rnn_row(a, first + b, other, dir) * ld : nullptr;
+        }
+    }
+    __device__ __forceinline__ void fetch(const rnn_sweep &a, int dir, int group, int k0,
+                                          bool kept) {
+        const int u0 = group * RNN_UNITS, size = BACKWARD ? CELL::GATES * a.h : a.h;
+        const int at = k0 + (int)threadIdx.x % 32 * 4;
+        const float *from_w = (const float *)a.weight_hh[dir];
+#pragma unroll
+        for (int i = 0; i < X; i++) {
+            const bool there = from[i] && at < size;
+            x[i] = there ? *(const float4 *)(from[i] + at) : make_float4(0, 0, 0, 0);
+        }
+        if (kept) return;
+#pragma unroll
+        for (int i = 0; i < W; i++) {
+            const int e = (int)threadIdx.x + i * RNN_THREADS;
+            const int r = e / 32, unit = BACKWARD ? u0 + e % 4 * 4 : u0 + r % RNN_UNITS;
+            const int row = BACKWARD ? k0 + e / 4 : r / RNN_UNITS * a.h + unit;
+            const int col = BACKWARD ? unit : at;
+            const bool there = unit < a.h && (BACKWARD ? row : col) < size;
+            w[i] = there ? *(const float4 *)(from_w + (size_t)row * a.ld_weight[dir] + col)
+                         : make_float4(0, 0, 0, 0);
+        }
+    }
+    __device__ __forceinline__ void put(float *to_w, float *to_x, bool kept) const {
+#pragma unroll
+        for (int i = 0; i < X; i++) {
+            *(float4 *)(to_x + (threadIdx.x / 32 + 8 * i) * shape::X_PITCH
+                        + threadIdx.x % 32 * 4) = x[i];
+        }
+        if (kept) return;
+#pragma unroll
+        for (int i = 0; i < W; i++) {
+            const int e = (int)threadIdx.x + i * RNN_THREADS;
+            if (!BACKWARD) {
+                *(float4 *)(to_w + e / 32 * shape::PITCH + e % 32 * 4) = w[i];
+                continue;
+            }
+            float *to = to_w + e % 4 * 4 * shape::PITCH + e / 4;
+            to[0] = w[i].x;
+            to[(int)shape::PITCH] = w[i].y;
+            to[2 * (int)shape::PITCH] = w[i].z;
+            to[3 * (int)shape::PITCH] = w[i].w;
+        }
+    }
+};
+
 // All products of one group at one step, into part.  slot: the group's number within the block.
 template <class T, class CELL, bool BACKWARD>
 __device__ void rnn_products(const rnn_sweep &a, T *w, float *x, float *part, int dir,
                               int group, int slot, int first, int n, int s) {
     typedef rnn_shared<T, CELL, BACKWARD> shape;
     const int slices = ((BACKWARD ? CELL::GATES * a.h : a.h) + RNN_SLICE - 1) / RNN_SLICE;
-    float sums[4] = {};
+    const bool ahead = sizeof(T) == sizeof(float) && a.vectors;
+    float sums[4][4] = {};
+    rnn_ahead<T, CELL, BACKWARD> next;
+    if (ahead) {
+        next.start(a, dir, first, n, s);
+        next.fetch(a, dir, group, 0, slot * slices < a.resident);
+    }
     for (int k = 0; k < slices; k++) {
         const int number = slot * slices + k;
         const bool kept = number < a.resident;
         T *slice = w + (size_t)(kept ? number : a.resident) * (shape::W_BYTES / sizeof(T));
-        rnn_vectors<T, CELL, BACKWARD>(x, a, dir, first, n, s, k * RNN_SLICE);
-        if (!kept) rnn_slice<T, CELL, BACKWARD>(slice, a, dir, group, k * RNN_SLICE);
+        if (ahead) {
+            next.put((float *)slice, x, kept);
+        } else {
+            rnn_vectors<T, CELL, BACKWARD>(x, a, dir, first, n, s, k * RNN_SLICE);
+            if (!kept) rnn_slice<T, CELL, BACKWARD>(slice, a, dir, group, k * RNN_SLICE);
+        }
         __syncthreads();
+        if (ahead && k + 1 < slices) {
+            const int k1 = MRC_BUG(RNN_AHEAD) ? k : k + 1;
+            next.fetch(a, dir, group, k1 * RNN_SLICE, number + 1 < a.resident);
+        }
         rnn_multiply<T, CELL, BACKWARD>(sums, slice, x);
         __syncthreads();
     }
@@ -203,17 +293,18 @@ __device__ void rnn_products(const rnn_sweep &a, T *w, float *x, float *part, in
 template <class T, class CELL, bool BACKWARD>
 __device__ void rnn_unit(const rnn_sweep &a, const float *part, bool products, int dir, int unit,
                           int i, int s) {
+    typedef rnn_shared<T, CELL, BACKWARD> shape;
     const int u = threadIdx.x % RNN_UNITS, b = threadIdx.x / RNN_UNITS % RNN_BATCH;
     float sums[4] = {};
 #pragma unroll
-    for (int g = 0; products && g < (BACKWARD ? 4 : (int)CELL::GATES); g++) {
-        sums[g] = part[(g * RNN_UNITS + u) * (RNN_BATCH + 1) + b];
+    for (int g = 0; products && g < (int)shape::ROWS / RNN_UNITS; g++) {
+#pragma unroll
+        for (int p = 0; p < (int)shape::PARTS; p++) {
+            sums[g] += part[(p * shape::ROWS + g * RNN_UNITS + u) * (RNN_BATCH + 1) + b];
+        }
     }
-    if (BACKWARD) {
-        CELL::template backward<T>(a, (sums[0] + sums[1]) + (sums[2] + sums[3]), i, s, dir, unit);
-    } else {
-        CELL::template forward<T>(a, sums, i, s, dir, unit);
-    }
+    if (BACKWARD) CELL::template backward<T>(a, sums[0], i, s, dir, unit);
+    else CELL::template forward<T>(a, sums, i, s, dir, unit);
 }
 
 // How many sequences have a row at step s; they are the first ones.
@@ -591,6 +682,10 @@ template <class T, class CELL, bool BACKWARD> static int rnn_run(mrc_cuda *c, rn
     const bool aligned = a.ld_y % 8 == 0 && (uintptr_t)a.y % 16 == 0
                       && (uintptr_t)a.gates % 16 == 0;
     a.groups = (a.h + RNN_UNITS - 1) / RNN_UNITS;
+    const uintptr_t read = (uintptr_t)a.y | (uintptr_t)a.gates | (uintptr_t)a.weight_hh[0]
+                         | (uintptr_t)a.weight_hh[1];
+    a.vectors = std::is_same<T, float>::value && a.h % 4 == 0 && read % 16 == 0
+             && (a.ld_y | a.ld_weight[0] | a.ld_weight[1]) % 4 == 0;
     if (aligned && rnn_in_registers<CELL, BACKWARD>(T(), c, a, &e)) return e;
     return rnn_any_size<T, CELL, BACKWARD>(c, a);
 }

@@ -92,7 +92,8 @@ for row in "401 5 refuses the credentials" "429 5 is overloaded" "html 3 is this
     search "${row%% *}" "${row#* }" --url "$url"
 done
 for row in "mapping 3 mapper_parsing_exception: no analyzer" "items_400 3 1 passages were refused" \
-    "items_429 0 3 passages in k-" "items_storm 5 accepted nothing" "items_short 3 answers for 1" \
+    "items_429 0 3 passages in k-" "items_409 0 3 passages in k-" "items_storm 5 accepted nothing" \
+    "items_short 3 answers for 1" \
     "items_other 3 another passage" "413 0 3 passages in k-" "count 5 has 4 passages"; do
     start "${row%% *}"
     row=${row#* }
@@ -295,7 +296,6 @@ else
         cat "$dir/err" >>"$dir/all"
     done
     [ -z "${running#* }" ] || kill "${running#* }"
-    running=
     running=
     fails 2 'of which index' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --url x
     fails 5 '127.0.0.1:1: ' "$bin/serve" --model_name_or_path "$dir/model" --engine elasticsearch --index k \

@@ -143,6 +143,82 @@ says 5 "$dir/file/x: cannot be written: $dir/file: Not a directory" build/index 
 says 5 "$dir/file/x: cannot be written: $dir/file: Not a directory" build/ensemble --method \
     logit_mean --files a b --output_dir "$dir/file/x"
 
+# Places that cannot be written are tried before the work, not after it.
+head -n 4 data/train.jsonl >"$dir/few.jsonl"
+printf '1\tthe king\n' >"$dir/p.tsv"
+printf '{"id": "1", "question": "king"}\n' >"$dir/q"
+few="--config_name data/config.json --tokenizer_name data --train_file $dir/few.jsonl --max_steps 1 \
+    --save_steps 0 --threads 1 --max_seq_length 64"
+# shellcheck disable=SC2086
+build/train $few --output_dir "$dir/reader" >/dev/null 2>&1 || bad "train"
+build/index --passages "$dir/p.tsv" --analyzer whitespace --output "$dir/ix" 2>/dev/null \
+    || bad "index"
+taken="$dir/file/x: cannot be written: $dir/file: Not a directory"
+says 5 "$taken" build/predict --model_name_or_path "$dir/reader" --test_file "$dir/few.jsonl" \
+    --output_dir "$dir/file/x"
+says 5 "$taken" build/search --index "$dir/ix" --queries "$dir/q" --run "$dir/file/x"
+says 5 "$taken" build/report "$dir/reader" --output "$dir/file/x"
+
+# Flags: all unknown ones in one line, a guess only where it is near.
+says 2 "3 unknown flags (found --lr: write --learning_rate; --evaluation_stepz; --foo; --help lists \
+all)" build/train --lr 1 --evaluation_stepz 3 --foo 1
+says 2 "--pad_to_max_length: not a value of this flag (found maybe, expected true or false)" \
+    build/train --pad_to_max_length=maybe
+
+# noted LINE COMMAND..: it works, and one of its lines on stderr is "program: LINE".
+noted() {
+    text=$1
+    shift
+    run "$@"
+    if [ "$code" = 0 ] && grep -qFx -e "$(basename "$1"): $text" "$dir/err"; then ok
+    else bad "$*: exit $code, expected $text"; shows; fi
+}
+# shellcheck disable=SC2086
+{
+    # One list of words for yes and no, on the command line and in YAML, where lists are lists too.
+    for word in 0 no False; do
+        works build/train $few --output_dir "$dir/no" --overwrite_output_dir --do_eval $word
+        says 3 "$dir/reader: the output directory is not empty (found $(ls "$dir/reader" | wc -l) \
+entries, expected none, --overwrite_output_dir or --resume_from_checkpoint)" build/train $few \
+            --output_dir "$dir/reader" --resume_from_checkpoint $word
+    done
+    for word in 1 yes True; do
+        noted "$dir/reader: the run is finished (step 1 of 1): nothing to do" build/train $few \
+            --output_dir "$dir/reader" --resume_from_checkpoint $word
+    done
+    printf '%s\n' "config_name: data/config.json" "tokenizer_name: data" "max_steps: 1" \
+        "train_file: $dir/few.jsonl" "output_dir: $dir/yaml" "do_eval: no" "report_to: [none]" \
+        "max_seq_length: 64" >"$dir/run.yaml"
+    works build/train "$dir/run.yaml"
+    # A folder with a comma in its name is one name.
+    mkdir "$dir/a,b"
+    printf '{"q": [{"text": "a", "probability": 1}]}\n' >"$dir/a,b/n.json"
+    noted "$dir/vote/predictions.json: 1 questions, 2 models" build/ensemble --method hard_vote \
+        --files "$dir/a,b/n.json" "$dir/a,b/n.json" --output_dir "$dir/vote"
+    # What is not given is said: the backend, the windows of the training, a vocabulary that is not
+    # the model's; and where the answers are.
+    head -n 102 data/vocab.txt >"$dir/small.txt"
+    noted "$dir/small.txt: the vocabulary is smaller than the model's (found 102 tokens, its \
+vocab_size is $(sed -n 's/.*"vocab_size": *\([0-9]*\).*/\1/p' data/config.json)): if it is another \
+model's, its ids mean other words" build/train --config_name data/config.json --tokenizer_name \
+        "$dir/small.txt" --train_file "$dir/few.jsonl" --max_steps 1 --threads 1 --output_dir \
+        "$dir/other"
+    noted "$dir/reader: as in training: --max_seq_length 64 --doc_stride 21" build/predict \
+        --model_name_or_path "$dir/reader" --test_file "$dir/few.jsonl" --output "$dir/answers"
+    grep -qx "predict: $dir/answers/predictions.json: 4 questions" "$dir/err" && ok \
+        || bad "predict does not say what it wrote"
+    noted "backend: naive c, 1 thread" build/train $few --output_dir "$dir/naive" --backend naive
+}
+
+# These checks can fail: another text, another exit code, a line that is not there.
+planted() { if "$@" | grep -q '^FAIL'; then ok; else bad "not seen: $*"; fi; }
+planted says 3 "$dir/none: no such file" build/predict --model_name_or_path "$dir/none" \
+    --test_file "$dir/few.jsonl" --output_dir "$dir/answers"
+planted says 2 "$dir/none: no such folder (expected a model directory)" build/predict \
+    --model_name_or_path "$dir/none" --test_file "$dir/few.jsonl" --output_dir "$dir/answers"
+planted noted "2 passages" build/index --passages "$dir/p.tsv" --analyzer whitespace --output \
+    "$dir/ix2"
+
 # A closed pipe ends quietly.
 build/train --help 2>"$dir/err" | head -n 1 >/dev/null
 [ ! -s "$dir/err" ] && ok || bad "--help into a closed pipe: $(cat "$dir/err")"

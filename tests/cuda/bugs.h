@@ -22,6 +22,7 @@
     X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
+    X(RNN_AHEAD, LSTM, "a slice of W_hh and its vectors come twice")                               \
     X(DELTA, ATTENTION, "delta is lost")                                                           \
     X(WINDOW, ATTENTION, "the window is wider by one")                                             \
     X(WINDOW_NEAR, ATTENTION, "the window's first tile is left out")                               \
@@ -34,6 +35,14 @@
     X(TABLES, ATTENTION, "gradients of the tables read ds before it is whole")                     \
     X(TABLES_ROW, ATTENTION, "a table's last distance is left out")
 
+// The same in 16 bits: what tensor cores alone do.
+#define MRC_HALF_BUGS(X)                                                                           \
+    X(ATTENTION_WAIT, ATTENTION, "a tile that is on its way is not waited for")                    \
+    X(ATTENTION_BARRIER, ATTENTION, "a tile is overwritten while it is read")                      \
+    X(ATTENTION_DELTA, ATTENTION, "delta is lost on tensor cores")                                 \
+    X(ATTENTION_KEPT, ATTENTION, "backward's keys draw the mask of other queries")                 \
+    X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")
+
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
@@ -44,12 +53,13 @@
 // Caught by the counting mode, tests/cuda/count_run.c, alone: results stay right.
 #define MRC_COUNT_BUGS(X)                                                                          \
     X(NARROW, "add_norm", "rows of a norm are read and written by single elements")                \
+    X(TC_SWIZZLE, "linear f16", "chunks of a product's rows of k keep their places")               \
     X(BAND_ORDER, "disentangled", "rows of a band stand in order: threads meet in banks")
 
 enum {
     MRC_BUG_NONE,
 #define MRC_X(name, op, what) MRC_BUG_##name,
-    MRC_OP_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
+    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
 #undef MRC_X
     MRC_BUG_COUNT
 };

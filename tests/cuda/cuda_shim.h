@@ -891,6 +891,12 @@ struct __nv_bfloat16 {
     }
 };
 static inline __nv_bfloat16 __float2bfloat16(float f) { return __nv_bfloat16(f); }
+struct alignas(4) __nv_bfloat162 {
+    __nv_bfloat16 x, y;
+};
+static inline __nv_bfloat162 __floats2bfloat162_rn(float a, float b) {
+    return {__nv_bfloat16(a), __nv_bfloat16(b)};
+}
 static inline float __bfloat162float(__nv_bfloat16 b) { return b; }
 
 // ---------------------------------------------------------------- the runtime calls of a backend

@@ -29,13 +29,27 @@ BARS = {
         (r"mrc_cuda_gemm_whole<", "load_bits", ">=", 128),
         (r"mrc_cuda_attention_", "frame", "<=", 0),
         (r"mrc_cuda_attention_", "spills", "<=", 0),
+        (r"mrc_cuda_attention_tc_", "threads", "=", 128),
+        (r"mrc_cuda_attention_tc_fwd<.*, 70>", "blocks", ">=", 3),
+        (r"mrc_cuda_attention_tc_dq<.*, 70>", "blocks", ">=", 2),
+        (r"mrc_cuda_attention_tc_dkv<.*, 70>", "blocks", ">=", 2),
+        (r"mrc_cuda_attention_tc_.*, 70>", "hmma_share", ">=", 0.3),
         (r"rnn_", "frame", "<=", 0),
         (r"tc_gemm_kernel<", "spills", "<=", 0),
     ],
     80: [(r"mrc_cuda_gemm_whole<", "frame", "<=", 0)],
     90: [(r"mrc_cuda_gemm_whole<", "frame", "<=", 0)],
 }
-SHARED = {r"mrc_cuda_gemm_whole<": 16896}       # bytes that the launch asks for
+for arch in (80, 90):
+    BARS[arch] += [
+        (r"mrc_cuda_attention_tc_.*, 80>", "frame", "<=", 0),
+        (r"mrc_cuda_attention_tc_.*, 80>", "spills", "<=", 0),
+        (r"tc_gemm_kernel<.*, 80, ", "frame", "<=", 0),
+        (r"tc_gemm_kernel<.*, 80, ", "spills", "<=", 0),
+    ]
+# Bytes that the launch asks for, on sm_70.
+SHARED = {r"mrc_cuda_gemm_whole<": 16896, r"mrc_cuda_attention_tc_fwd<": 30976,
+          r"mrc_cuda_attention_tc_": 41216}
 
 
 def ptxas(path):

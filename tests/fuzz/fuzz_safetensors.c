@@ -2,7 +2,7 @@
 #include "../support/fuzz.h"
 
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_status s = mrc_safetensors_open(ctx, &st, fuzz_file(data, bytes));
     return fuzz_entries(s, st, bytes);
 }

@@ -4,7 +4,7 @@
 #include "../support/fuzz.h"
 
 static int fuzz_torch(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_status s = mrc_torch_open(ctx, &st, fuzz_file(data, bytes));
     return fuzz_entries(s, st, bytes);
 }

@@ -6,7 +6,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
                                          "b.safetensors", NULL };
     static const char *const torch[] = { "pytorch_model.bin.index.json", "a.bin", "b.bin", NULL };
     static const char mark[] = "\"a.bin\"";
-    mrc_safetensors *st;
+    mrc_weights *st;
     int is_torch = 0;
     for (size_t i = 0; i + sizeof mark <= bytes && i < 256 && !is_torch; i++) {
         is_torch = !memcmp(data + i, mark, sizeof mark - 1);

@@ -3,6 +3,9 @@
 
     compare_metrics.py --make                              writes tests/fixtures/metrics again
     compare_metrics.py EVALUATE DATA_FILE PREDICTIONS      holds build/evaluate against them, 1e-12
+    compare_metrics.py --training BUILD MODEL ROWS N       holds what train measures against them to
+                                                           the last digit, N times a metric, each
+                                                           time on another number of the flat ROWS
 """
 import collections
 import difflib
@@ -13,6 +16,7 @@ import re
 import string
 import subprocess
 import sys
+import tempfile
 
 PUNCTUATION = set(string.punctuation)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -195,7 +199,64 @@ def compare(program, data, predictions):
     return failed > 0
 
 
+def mixed(rows, rng, n, unanswerable):
+    """n of the rows; every third asks about another one's passage, and has no answer."""
+    rows = [dict(rng.choice(rows), id=f"q{i}") for i in range(n)]
+    for i in range(0, n if unanswerable else 0, 3):
+        other = rng.choice(rows)["context"]
+        rows[i] = dict(rows[i], context=other, answers=[], is_impossible=True)
+    return rows
+
+
+def in_training(build, model, data, times):
+    """Each time one step at a rate of 0, so that the model that is measured is the one saved."""
+    rows = [json.loads(line) for line in open(data, encoding="utf8")]
+    rng, wrong = random.Random(11), 0
+    names = {"squad_v2": ("exact", "f1"), "klue": ("exact_match", "rouge_w")}
+    for metric, score in (("korquad", lambda r, p: v1(r, p, korquad_text,
+                                                      lambda s: "".join(s.split()))),
+                          ("squad", lambda r, p: v1(r, p, squad_text, str.split)),
+                          ("squad_v2", squad_v2), ("klue", klue)):
+        negative = ["--version_2_with_negative"] if metric in names else []
+        values = set()
+        for i in range(times):
+            with tempfile.TemporaryDirectory() as folder:
+                sample = mixed(rows, rng, 1 + (i * 37) % 199, bool(negative))
+                path = os.path.join(folder, "rows.jsonl")
+                with open(path, "w", encoding="utf8") as f:
+                    f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in sample)
+                run, answers = os.path.join(folder, "run"), os.path.join(folder, "answers")
+                quiet = {"stdout": subprocess.DEVNULL, "check": True, "stderr": subprocess.PIPE}
+                subprocess.run([build + "/train", "--model_name_or_path", model, "--train_file",
+                                path, "--validation_file", path, "--output_dir", run, "--metric",
+                                metric, "--max_steps", "1", "--eval_steps", "1", "--save_steps",
+                                "0", "--learning_rate", "0", "--max_seq_length", "64",
+                                "--doc_stride", "16", "--threads", "1", *negative], **quiet)
+                subprocess.run([build + "/predict", "--model_name_or_path", run, "--test_file",
+                                path, "--output_dir", answers, "--threads", "1", *negative],
+                               **quiet)
+                found = next(event for line in open(os.path.join(run, "log.jsonl"))
+                             for event in [json.loads(line)] if "eval/exact_match" in event)
+                predictions = json.load(open(os.path.join(answers, "predictions.json"),
+                                             encoding="utf8"))
+            for row in sample:
+                row["answers"] = row["answers"] or []
+                if isinstance(row["answers"], dict):
+                    row["answers"] = [{"text": t} for t in row["answers"]["text"]]
+            expected = score(sample, predictions)
+            pair = [expected[name] for name in names.get(metric, ("exact_match", "f1"))]
+            if [found["eval/exact_match"], found["eval/f1"]] != pair:
+                wrong += 1
+                print(f"{metric}, {len(sample)} rows: {found}, expected {expected}")
+            values.add(tuple(pair))
+        print(f"{metric}: {times} evaluations, {len(values)} pairs of figures, "
+              f"{wrong} differ so far", flush=True)
+    return wrong > 0
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--training"]:
+        sys.exit(in_training(*sys.argv[2:5], int(sys.argv[5])))
     if sys.argv[1:] == ["--make"]:
         make(os.path.join(HERE, "..", "fixtures", "metrics"))
     elif len(sys.argv) == 4:

@@ -272,14 +272,14 @@ def kills(node):
 
 
 def queue(node):
-    """Writers beside index keep the one place of the queue full, so that items are refused with 429."""
+    """Writers beside index, for half a minute, take the one place of the queue: items are refused with 429."""
     node.ask("PUT", "/noise", json.dumps({"settings": {"number_of_shards": 1, "number_of_replicas": 0}}))
-    stop, refused = threading.Event(), [0, 0]
+    stop, refused, end = threading.Event(), [0, 0], time.time() + 30
 
     def write(seed):
         chance = random.Random(seed)
-        while not stop.is_set():
-            body = "".join('{"index": {}}\n%s\n' % json.dumps({"t": chance.choice(contexts)}) for _ in range(200))
+        while not stop.wait(chance.uniform(0, 0.3)) and time.time() < end:
+            body = "".join('{"index": {}}\n%s\n' % json.dumps({"t": chance.choice(contexts)}) for _ in range(100))
             request = urllib.request.Request(node.url + "/noise/_bulk", body.encode(),
                                              {"Content-Type": "application/x-ndjson"})
             try:
@@ -289,7 +289,7 @@ def queue(node):
             except (OSError, ValueError):
                 pass
 
-    writers = [threading.Thread(target=write, args=(i,), daemon=True) for i in range(6)]
+    writers = [threading.Thread(target=write, args=(i,), daemon=True) for i in range(4)]
     for w in writers:
         w.start()
     time.sleep(1)

@@ -249,20 +249,20 @@ static int bulk(void) {
     bulks++;
     if (is("413") && bulks == 1) return 413;
     add("{\"items\": [");
-    while (at && (at = strstr(at, "{\"index\": {\"_id\": \"")) != NULL) {
+    while (at && (at = strstr(at, "{\"create\": {\"_id\": \"")) != NULL) {
         char item[300], id[100];
-        at += 19;
+        at += 20;
         snprintf(id, sizeof id, "%.*s", (int)strcspn(at, "\""), at);
         int status = is("items_400") && n == 1 ? 400 : is("items_429") && bulks < 3 && n % 2 ? 429
-                   : is("items_storm") ? 429 : 201;
+                   : is("items_storm") ? 429 : is("items_409") && n == 1 ? 409 : 201;
         if (is("items_short") && n == 1) break;
-        snprintf(item, sizeof item, "%s{\"index\": {\"_id\": \"%s\", \"status\": %d%s}}",
+        snprintf(item, sizeof item, "%s{\"create\": {\"_id\": \"%s\", \"status\": %d%s}}",
                  n ? ", " : "", is("items_other") ? "z" : id, status,
                  status == 400 ? ", \"error\": {\"type\": "
                  "\"mapper_parsing_exception\", \"reason\": \"bad\\u0007field\"}" : "");
         add(item);
         if (status == 201 && is_small()) keep(at, id);
-        accepted += status == 201;
+        accepted += status == 201 || status == 409;
         n++;
     }
     add("]}");

@@ -66,7 +66,7 @@ TEST_HELPER mrc_status fuzz_status(mrc_status s) {
 }
 
 // Name, dtype, shape and bytes of a tensor: "name|F32|2,3|", and the values in the shape's order.
-TEST_HELPER uint32_t fuzz_tensor_crc(mrc_safetensors *st, const mrc_st_entry *e) {
+TEST_HELPER uint32_t fuzz_tensor_crc(mrc_weights *st, const mrc_st_entry *e) {
     char text[64];
     size_t bytes = (size_t)(e->end - e->begin);
     uint32_t crc = fuzz_crc(0, e->name, strlen(e->name));
@@ -77,24 +77,24 @@ TEST_HELPER uint32_t fuzz_tensor_crc(mrc_safetensors *st, const mrc_st_entry *e)
     }
     crc = fuzz_crc(crc, "|", 1);
     uint8_t *data = bytes <= 4096 ? malloc(bytes + 1) : NULL;
-    if (data && mrc_safetensors_bytes(st, e, data) == MRC_OK) crc = fuzz_crc(crc, data, bytes);
+    if (data && mrc_weights_bytes(st, e, data) == MRC_OK) crc = fuzz_crc(crc, data, bytes);
     free(data);
     return crc;
 }
 
 // What opening a file of weights left, and whether it was accepted: entries lie inside of it and
 // are readable to the end.  Closes st.
-TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
+TEST_HELPER int fuzz_entries(mrc_status s, mrc_weights *st, size_t bytes) {
     const mrc_st_entry *e;
     FUZZ_HOLDS((fuzz_status(s) == MRC_OK) == (st != NULL));
-    for (size_t i = 0; st && i < 64 && (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+    for (size_t i = 0; st && i < 64 && (e = mrc_weights_at(st, i)) != NULL; i++) {
         uint32_t crc;
-        mrc_status read = mrc_safetensors_crc32c(st, e, &crc);
+        mrc_status read = mrc_weights_crc32c(st, e, &crc);
         FUZZ_HOLDS(read == MRC_OK || read == MRC_ERR_UNSUPPORTED);
-        FUZZ_HOLDS(mrc_safetensors_find(st, e->name) == e && e->end - e->begin <= bytes);
+        FUZZ_HOLDS(mrc_weights_find(st, e->name) == e && e->end - e->begin <= bytes);
         fuzz_digest += fuzz_tensor_crc(st, e);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s == MRC_OK;
 }
 

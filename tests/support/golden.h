@@ -7,7 +7,7 @@
 
 // A fixture on the host.
 typedef struct golden {
-    mrc_safetensors *st;
+    mrc_weights *st;
     char             path[256];
     size_t           b, n;
     int32_t         *ids, *types, *positions, *cu, *lengths, *start, *end;
@@ -19,9 +19,9 @@ typedef struct golden {
 
 TEST_HELPER void *golden_read(mrc_ctx *ctx, golden *g, const char *name, mrc_dtype dtype,
                               size_t *n) {
-    const mrc_st_entry *e = mrc_safetensors_find(g->st, name);
+    const mrc_st_entry *e = mrc_weights_find(g->st, name);
     void *data = e ? malloc((size_t)e->numel * 8 + 8) : NULL;
-    if (!CHECK(e && mrc_safetensors_read(g->st, e, dtype, data) == MRC_OK, "%s: %s: %s", g->path,
+    if (!CHECK(e && mrc_weights_read(g->st, e, dtype, data) == MRC_OK, "%s: %s: %s", g->path,
                name, mrc_ctx_message(ctx))) exit(1);
     if (n) *n = (size_t)e->numel;
     return data;
@@ -38,7 +38,7 @@ TEST_HELPER void golden_open(mrc_ctx *ctx, golden *g, const char *model, const c
     g->lengths = golden_read(ctx, g, "lengths", MRC_DTYPE_I32, &g->b);
     g->start = golden_read(ctx, g, "start_positions", MRC_DTYPE_I32, NULL);
     g->end = golden_read(ctx, g, "end_positions", MRC_DTYPE_I32, NULL);
-    g->zero = mrc_safetensors_meta(g->st, "zero_gradient");
+    g->zero = mrc_weights_meta(g->st, "zero_gradient");
     g->features = calloc(g->b, sizeof *g->features);
     g->list = calloc(g->b, sizeof *g->list);
     for (size_t i = 0; i < g->b; i++) {
@@ -54,7 +54,7 @@ TEST_HELPER void golden_open(mrc_ctx *ctx, golden *g, const char *model, const c
 TEST_HELPER void golden_close(golden *g) {
     free(g->ids), free(g->types), free(g->positions), free(g->cu), free(g->lengths);
     free(g->start), free(g->end), free(g->features), free(g->list);
-    mrc_safetensors_close(g->st);
+    mrc_weights_close(g->st);
 }
 
 // Whether name stands in the comma list.

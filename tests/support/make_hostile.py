@@ -34,7 +34,7 @@ GOOD = {  # by "function.parameter", "type name" or type
     "mrc_backend *like": "H.be", "mrc_params *": "H.params", "mrc_model *": "H.model", "mrc_optimizer *": "H.optimizer",
     "mrc_tokenizer *": "H.tok", "mrc_dataset *": "H.dataset", "mrc_features *": "&H.features", "mrc_index *": "H.index",
     "mrc_searcher *": "H.searcher", "mrc_passages *": "H.passages", "mrc_reader *": "H.reader", "mrc_dense *": "H.dense",
-    "mrc_json *": "H.json", "mrc_safetensors *": "H.st", "mrc_weights *": "H.st", "mrc_st_entry *": "H.entry", "mrc_text *": "&H.room",
+    "mrc_json *": "H.json", "mrc_weights *": "H.st", "mrc_weights *": "H.st", "mrc_st_entry *": "H.entry", "mrc_text *": "&H.room",
     "mrc_file_writer *": "H.writer", "mrc_vectors *": "&H.vectors", "mrc_vectors *queries": "&H.vectors",
     "mrc_dense_score.passages": "H.passage_ids", "const int32_t *": "H.ids", "const float *": "H.floats",
     "mrc_rank_add.sum": "&H.rank", "mrc_fuse.runs": "H.runs", "mrc_fuse.out": "H.hits", "mrc_tensor_new.shape": "H.shape",
@@ -55,7 +55,7 @@ GOOD = {  # by "function.parameter", "type name" or type
 # Functions that free are given something of their own each time, or NULL.
 FREES = {"mrc_file_free.data": "NULL", "mrc_dataset_free.d": "hostile_dataset()", "mrc_passages_free.p": "NULL",
          "mrc_index_close.ix": "NULL", "mrc_searcher_free.s": "NULL", "mrc_reader_free.r": "NULL", "mrc_dense_close.d": "NULL",
-         "mrc_json_free.root": "hostile_json()", "mrc_safetensors_close.st": "NULL", "mrc_weights_close.w": "NULL",
+         "mrc_json_free.root": "hostile_json()", "mrc_weights_close.st": "NULL", "mrc_weights_close.w": "NULL",
          "mrc_backend_free.be": "NULL", "mrc_ctx_free.ctx": "NULL", "mrc_params_free.params": "NULL", "mrc_model_free.m": "NULL",
          "mrc_optimizer_free.o": "NULL", "mrc_tokenizer_free.tok": "NULL", "mrc_features_free.f": "hostile_zero()",
          "mrc_batch_plan_free.p": "hostile_zero()", "mrc_encodings_free.e": "hostile_zero()", "mrc_vectors_free.v": "hostile_zero()",

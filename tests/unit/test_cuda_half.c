@@ -142,6 +142,7 @@ static const sweep sweeps[] = {
     { 5, 33, 20, { 3, 4, 2, 3, 1, 4, 2, 3, 1, 1, 2, 3, 1, 4, 2, 3, 1, 4, 2, 3 }, 0,
       "one block" },
     { 7, 150, 3, { 3, 1, 4 }, 0, "several blocks, slices that are not full" },
+    { 7, 148, 3, { 3, 1, 4 }, 0, "several blocks, rows of four" },
 };
 
 // A sweep of a layer on a backend: gates 4 is an LSTM, 3 a GRU.

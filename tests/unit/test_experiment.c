@@ -198,7 +198,7 @@ static void test_schedules(mrc_ctx *ctx) {
             free(want);
         }
     }
-    mrc_safetensors_close(g.st);
+    mrc_weights_close(g.st);
 }
 
 static void test_folds(mrc_ctx *ctx) {
@@ -207,7 +207,7 @@ static void test_folds(mrc_ctx *ctx) {
     size_t triples = 0, few[3];
     if (!CHECK(mrc_safetensors_open(ctx, &g.st, g.path) == MRC_OK, "%s",
                mrc_ctx_message(ctx))) exit(1);
-    for (; (e = mrc_safetensors_at(g.st, triples)) != NULL; triples++) {
+    for (; (e = mrc_weights_at(g.st, triples)) != NULL; triples++) {
         unsigned long long n, k, seed;
         if (!CHECK(sscanf(e->name, "%llu.%llu.%llu", &n, &k, &seed) == 3, "%s", e->name)) break;
         int32_t *want = golden_read(ctx, &g, e->name, MRC_DTYPE_I32, NULL);
@@ -219,7 +219,7 @@ static void test_folds(mrc_ctx *ctx) {
         free(want), free(got);
     }
     CHECK(triples == 10, "%zu triples", triples);
-    mrc_safetensors_close(g.st);
+    mrc_weights_close(g.st);
     CHECK(mrc_kfold(ctx, 3, 4, 0, few) == MRC_ERR_ARG, "more folds than rows");
     mrc_ctx_clear_error(ctx);
     CHECK(mrc_kfold(ctx, 3, 2, (uint64_t)1 << 32, few) == MRC_ERR_ARG, "numpy has no such seed");

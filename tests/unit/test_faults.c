@@ -710,21 +710,21 @@ static mrc_status read_tokenizer(reading *r) {
 }
 
 static mrc_status read_weights(reading *r) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     const mrc_st_entry *e;
     mrc_status s = MRC_OK;
     uint32_t crc = 0;
     MRC__TRY(mrc_weights_open(r->ctx, &st, r->path));
-    for (size_t i = 0; s == MRC_OK && (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+    for (size_t i = 0; s == MRC_OK && (e = mrc_weights_at(st, i)) != NULL; i++) {
         float *values = calloc((size_t)e->numel + 1, sizeof *values);
-        s = values ? mrc_safetensors_read(st, e, MRC_DTYPE_F32, values) : MRC_ERR_MEM;
-        if (s == MRC_OK) s = mrc_safetensors_crc32c(st, e, &crc);
-        if (s == MRC_OK) s = mrc_safetensors_bytes(st, e, values);
+        s = values ? mrc_weights_read(st, e, MRC_DTYPE_F32, values) : MRC_ERR_MEM;
+        if (s == MRC_OK) s = mrc_weights_crc32c(st, e, &crc);
+        if (s == MRC_OK) s = mrc_weights_bytes(st, e, values);
         digest_text(r, e->name);
         digest(r, &crc, sizeof crc);
         free(values);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s;
 }
 

@@ -232,7 +232,7 @@ static void test_named(void) {
         { "a:/f", 0 }, { "a/b", 1 }, { "a", 0 },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        mrc_safetensors *w = NULL;
+        mrc_weights *w = NULL;
         mrc_status s = mrc_weights_open(ctx, &w, names[i].path);
         int found = strstr(mrc_ctx_message(ctx), "hf download") != NULL;
         CHECK(s != MRC_OK && found == names[i].hinted, "%s: %s", names[i].path,
@@ -246,7 +246,7 @@ static void test_named(void) {
     passages_refused(text_new("x.csv", "1,a\n"), "found 1 field|commas do not part");
     passages_refused(text_new("cp949.tsv", "1\t\xb0\xa1\n"), "0xb0|iconv -f CP949");
     mrc_model *m;
-    mrc_safetensors *w;
+    mrc_weights *w;
     mrc_json *j;
     const mrc_model_load_desc hub = { .path = "klue/roberta-base" };
     const mrc_model_load_desc file = { .path = text_new("a.txt", "") };

@@ -45,7 +45,7 @@ static struct hostile {
     mrc_passage texts[2];
     const mrc_passage *text_list[2];
     mrc_json *json;
-    mrc_safetensors *st;
+    mrc_weights *st;
     const mrc_st_entry *entry;
     mrc_file_writer *writer;
     mrc_text room;
@@ -184,7 +184,7 @@ static void begin_model(void) {
     char file[200];
     snprintf(file, sizeof file, "%s/model.safetensors", H.path);
     GOOD(mrc_safetensors_open(H.ctx, &H.st, file));
-    H.entry = mrc_safetensors_at(H.st, 0);
+    H.entry = mrc_weights_at(H.st, 0);
     const mrc_optimizer_config o = mrc_optimizer_config_default();
     GOOD(mrc_optimizer_new(H.ctx, &H.optimizer, H.params, &o));
     const mrc_features_config f = mrc_features_config_default();
@@ -420,7 +420,7 @@ typedef struct life {
     mrc_dense *dense;
     mrc_passages *passages;
     mrc_json *json;
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_encoder *encoder;
     mrc_pairs *pairs;
 } life;
@@ -487,7 +487,7 @@ static void life_free(life *l, int object) {
     case O_DENSE:     mrc_dense_close(l->dense); break;
     case O_PASSAGES:  mrc_passages_free(l->passages); break;
     case O_JSON:      mrc_json_free(l->json); break;
-    case O_WEIGHTS:   mrc_safetensors_close(l->st); break;
+    case O_WEIGHTS:   mrc_weights_close(l->st); break;
     case O_ENCODER:   mrc_encoder_free(l->encoder); break;
     default:          mrc_pairs_free(l->pairs); break;
     }

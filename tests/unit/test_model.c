@@ -128,7 +128,7 @@ static void test_steps(mrc_backend *be, const char *name, const char *form,
     mrc_model *m = load(ctx, name, MRC_DTYPE_F32);
     double *losses = golden_read(ctx, &g, losses_name, MRC_DTYPE_F64, NULL), *lr = NULL;
     double *norms = NULL, top = 1e-3;
-    if (mrc_safetensors_find(g.st, "lr")) {
+    if (mrc_weights_find(g.st, "lr")) {
         lr = golden_read(ctx, &g, "lr", MRC_DTYPE_F64, NULL);
         norms = golden_read(ctx, &g, "grad_norm", MRC_DTYPE_F64, NULL);
         top = 4e-3;

@@ -629,24 +629,31 @@ static void test_axpby(const all_backends *all) {
 #if defined(MRC_TEST_CUDA) && !defined(MRC_TEST_GPU)
 #include "../cuda/bugs.h"
 static void test_cuda_bugs(const all_backends *all) {
-    static const struct { int bug; mrc__op op; const char *what; } bugs[] = {
-#define MRC_X(name, op, what) { MRC_BUG_##name, MRC__OP_##op, what },
+    static const struct { int bug; mrc__op op; mrc_dtype type; const char *what; } bugs[] = {
+#define MRC_X(name, op, what) { MRC_BUG_##name, MRC__OP_##op, MRC_DTYPE_F32, what },
         MRC_OP_BUGS(MRC_X)
+#undef MRC_X
+#define MRC_X(name, op, what) { MRC_BUG_##name, MRC__OP_##op, MRC_DTYPE_F16, what },
+        MRC_HALF_BUGS(MRC_X)
 #undef MRC_X
     };
     static values exact, v;
     for (size_t b = 0; b < sizeof bugs / sizeof *bugs; b++) {
         int caught = 0;
         for (int i = 0; i < N_CASES && !caught; i++) {
-            if (cases[i].op != bugs[b].op) continue;
+            const mrc_dtype type = bugs[b].type;
+            if (cases[i].op != bugs[b].op || (mrc__is_half(type) && !case_mixed(&cases[i]))) {
+                continue;
+            }
             fill(&cases[i], &exact);
+            if (mrc__is_half(type)) round_to(type, &exact);
             v = exact;
             run(all->be[0], MRC_DTYPE_F64, &cases[i], (run_options){ 1, ALL }, &exact);
             mrc_shim_bug = bugs[b].bug;
-            run(all->be[1], MRC_DTYPE_F32, &cases[i], (run_options){ 1, ALL }, &v);
+            run(all->be[1], type, &cases[i], (run_options){ 1, ALL }, &v);
             mrc_shim_bug = MRC_BUG_NONE;
-            caught = !agrees(all->be[1], MRC_DTYPE_F32, &cases[i],
-                             difference(MRC_DTYPE_F32, &cases[i], &v, &exact), 0);
+            caught = !agrees(all->be[1], type, &cases[i],
+                             difference(type, &cases[i], &v, &exact), 0);
         }
         CHECK(caught, "%s on cuda: no case shows that %s", mrc__ops[bugs[b].op].name,
               bugs[b].what);

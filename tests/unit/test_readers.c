@@ -82,7 +82,7 @@ static void test_weights(void) {
                                  .data = x };
     float out[2];
     uint32_t crc;
-    mrc_safetensors *st;
+    mrc_weights *st;
     REFUSED(mrc_safetensors_open(NULL, &st, "x"));
     REFUSED(mrc_safetensors_open(ctx, NULL, "x"));
     REFUSED(mrc_safetensors_open(ctx, &st, NULL));
@@ -95,26 +95,26 @@ static void test_weights(void) {
     REFUSED(mrc_safetensors_write(NULL, "x", &list, 1, NULL));
     REFUSED(mrc_safetensors_write(ctx, NULL, &list, 1, NULL));
     REFUSED(mrc_safetensors_write(ctx, "x", NULL, 1, NULL));
-    CHECK(!*mrc_safetensors_format(NULL) && !mrc_safetensors_at(NULL, 0)
-          && !mrc_safetensors_find(NULL, "x") && !mrc_safetensors_meta(NULL, "x"), "no file");
-    mrc_safetensors_close(NULL);
+    CHECK(!*mrc_weights_format(NULL) && !mrc_weights_at(NULL, 0)
+          && !mrc_weights_find(NULL, "x") && !mrc_weights_meta(NULL, "x"), "no file");
+    mrc_weights_close(NULL);
     if (!CHECK(mrc_safetensors_write(ctx, path_of("w.safetensors"), &list, 1, NULL) == MRC_OK
                && mrc_safetensors_open(ctx, &st, path_of("w.safetensors")) == MRC_OK, "%s",
                mrc_ctx_message(ctx))) return;
-    const mrc_st_entry *e = mrc_safetensors_at(st, 0);
-    CHECK(e && !mrc_safetensors_at(st, 1) && !mrc_safetensors_find(st, NULL)
-          && !mrc_safetensors_meta(st, NULL), "no name");
-    REFUSED(mrc_safetensors_read(NULL, e, MRC_DTYPE_F32, out));
-    REFUSED(mrc_safetensors_read(st, NULL, MRC_DTYPE_F32, out));
-    REFUSED(mrc_safetensors_read(st, e, MRC_DTYPE_F32, NULL));
-    REFUSED(mrc_safetensors_bytes(NULL, e, out));
-    REFUSED(mrc_safetensors_bytes(st, NULL, out));
-    REFUSED(mrc_safetensors_bytes(st, e, NULL));
-    REFUSED(mrc_safetensors_crc32c(NULL, e, &crc));
-    REFUSED(mrc_safetensors_crc32c(st, NULL, &crc));
-    REFUSED(mrc_safetensors_crc32c(st, e, NULL));
-    CHECK(mrc_safetensors_bytes(st, e, out) == MRC_OK && !memcmp(out, x, sizeof x), "bytes");
-    mrc_safetensors_close(st);
+    const mrc_st_entry *e = mrc_weights_at(st, 0);
+    CHECK(e && !mrc_weights_at(st, 1) && !mrc_weights_find(st, NULL)
+          && !mrc_weights_meta(st, NULL), "no name");
+    REFUSED(mrc_weights_read(NULL, e, MRC_DTYPE_F32, out));
+    REFUSED(mrc_weights_read(st, NULL, MRC_DTYPE_F32, out));
+    REFUSED(mrc_weights_read(st, e, MRC_DTYPE_F32, NULL));
+    REFUSED(mrc_weights_bytes(NULL, e, out));
+    REFUSED(mrc_weights_bytes(st, NULL, out));
+    REFUSED(mrc_weights_bytes(st, e, NULL));
+    REFUSED(mrc_weights_crc32c(NULL, e, &crc));
+    REFUSED(mrc_weights_crc32c(st, NULL, &crc));
+    REFUSED(mrc_weights_crc32c(st, e, NULL));
+    CHECK(mrc_weights_bytes(st, e, out) == MRC_OK && !memcmp(out, x, sizeof x), "bytes");
+    mrc_weights_close(st);
 }
 
 #define CASE(object, message) { object, sizeof(object) - 1, message }
@@ -187,24 +187,24 @@ static const struct { const char *object; size_t n; const char *message; } pickl
 static void test_pickles(void) {
     static pickle b;
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
-        mrc_safetensors *st;
+        mrc_weights *st;
         pickle_file(&b, pickles[i].object, pickles[i].n);
         CHECK(mrc_file_write(ctx, path_of("p.pt"), b.data, b.n) == MRC_OK, "write");
         mrc_status s = mrc_torch_open(ctx, &st, path_of("p.pt"));
         if (!pickles[i].message) {
-            CHECK(s == MRC_OK && mrc_safetensors_find(st, "a"), "pickle %zu: %s", i,
+            CHECK(s == MRC_OK && mrc_weights_find(st, "a"), "pickle %zu: %s", i,
                   mrc_ctx_message(ctx));
         } else {
             CHECK(s == MRC_ERR_FORMAT && !st && strstr(mrc_ctx_message(ctx), pickles[i].message),
                   "pickle %zu: %d %s", i, s, mrc_ctx_message(ctx));
         }
         mrc_ctx_clear_error(ctx);
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
     }
     // Cut anywhere, it is no file of weights.
     pickle_file(&b, "", 0);
     for (size_t n = 0; n < b.n; n++) {
-        mrc_safetensors *st;
+        mrc_weights *st;
         CHECK(mrc_file_write(ctx, path_of("p.pt"), b.data, n) == MRC_OK
               && mrc_torch_open(ctx, &st, path_of("p.pt")) == MRC_ERR_FORMAT && !st,
               "%zu bytes", n);

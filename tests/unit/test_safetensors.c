@@ -12,7 +12,7 @@ static mrc_ctx *st_ctx(void) {
 static void test_manifest(mrc_ctx *ctx) {
     char folder[512], path[1024];
     size_t n_ok = 0, n_bad = 0;
-    mrc_safetensors *st;
+    mrc_weights *st;
     char *text = cases_manifest(ctx, folder, sizeof folder, "cases/safetensors");
     char *rest = text, *line;
     if (!text) return;
@@ -27,7 +27,7 @@ static void test_manifest(mrc_ctx *ctx) {
               mrc_ctx_message(ctx));
         CHECK(ok || (!st && strstr(mrc_ctx_message(ctx), file)), "%s: %s", file,
               mrc_ctx_message(ctx));
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
         mrc_ctx_clear_error(ctx);
         if (ok) n_ok++;
         else n_bad++;
@@ -48,21 +48,21 @@ static void test_foreign(mrc_ctx *ctx) {
     const mrc_st_entry *e;
     if (!cases_find(folder, sizeof folder, "cases/torch_real")) return;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        mrc_safetensors *st;
+        mrc_weights *st;
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         if (!CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK, "%s", mrc_ctx_message(ctx))) {
             mrc_ctx_clear_error(ctx);
             continue;
         }
-        for (size_t k = 0; (e = mrc_safetensors_at(st, k)) != NULL; k++) {
+        for (size_t k = 0; (e = mrc_weights_at(st, k)) != NULL; k++) {
             double *values = malloc((size_t)e->numel * 8 + 8);
-            mrc_status s = mrc_safetensors_read(st, e, MRC_DTYPE_F64, values);
+            mrc_status s = mrc_weights_read(st, e, MRC_DTYPE_F64, values);
             CHECK(s == MRC_OK || s == MRC_ERR_UNSUPPORTED, "%s", mrc_ctx_message(ctx));
-            CHECK(mrc_safetensors_find(st, e->name) == e, "find %s", e->name);
+            CHECK(mrc_weights_find(st, e->name) == e, "find %s", e->name);
             mrc_ctx_clear_error(ctx);
             free(values);
         }
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
     }
 }
 
@@ -99,7 +99,7 @@ static void test_messages(mrc_ctx *ctx, const char *path) {
           ": two tensors named \"x\"" },
     };
     char expected[1024];
-    mrc_safetensors *st;
+    mrc_weights *st;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         write_raw(ctx, path, cases[i].header, "12345678", 8);
         CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_ERR_FORMAT, "%s", cases[i].header);
@@ -112,8 +112,8 @@ static void test_messages(mrc_ctx *ctx, const char *path) {
     write_raw(ctx, path, "{\"x\":{\"dtype\":\"\\u0046\\u00332\",\"shape\":[2],"
               "\"data_offsets\":[0,8]}}", "12345678", 8);
     CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK
-          && !strcmp(mrc_safetensors_at(st, 0)->dtype, "F32"), "%s", mrc_ctx_message(ctx));
-    mrc_safetensors_close(st);
+          && !strcmp(mrc_weights_at(st, 0)->dtype, "F32"), "%s", mrc_ctx_message(ctx));
+    mrc_weights_close(st);
     mrc_ctx_clear_error(ctx);
     CHECK(mrc_safetensors_open(ctx, &st, "/no/such/file") == MRC_ERR_ARG && !st, "missing file");
     mrc_ctx_clear_error(ctx);
@@ -125,7 +125,7 @@ static void test_halves(mrc_ctx *ctx, const char *path) {
     uint16_t *bits = malloc(2 * N * sizeof *bits);
     float *f32 = malloc(N * sizeof *f32);
     double *f64 = malloc(N * sizeof *f64);
-    mrc_safetensors *st;
+    mrc_weights *st;
     size_t bad = 0;
     for (size_t i = 0; i < N; i++) bits[i] = bits[N + i] = (uint16_t)i;
     write_raw(ctx, path,
@@ -133,8 +133,8 @@ static void test_halves(mrc_ctx *ctx, const char *path) {
               "\"b\":{\"dtype\":\"BF16\",\"shape\":[65536],\"data_offsets\":[131072,262144]}}",
               bits, 2 * N * sizeof *bits);
     if (!CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK, "%s", mrc_ctx_message(ctx))) return;
-    mrc_safetensors_read(st, mrc_safetensors_find(st, "h"), MRC_DTYPE_F32, f32);
-    mrc_safetensors_read(st, mrc_safetensors_find(st, "h"), MRC_DTYPE_F64, f64);
+    mrc_weights_read(st, mrc_weights_find(st, "h"), MRC_DTYPE_F32, f32);
+    mrc_weights_read(st, mrc_weights_find(st, "h"), MRC_DTYPE_F64, f64);
     for (int i = 0; i < N; i++) {
         int e = i >> 10 & 31, m = i & 1023;
         double x = (e ? 1 + m / 1024.0 : m / 512.0) * pow(2, e - 15) * (i & 0x8000 ? -1 : 1);
@@ -143,7 +143,7 @@ static void test_halves(mrc_ctx *ctx, const char *path) {
                         : (double)f32[i] != x || f64[i] != x || signbit(x) != signbit(f64[i]);
     }
     CHECK(bad == 0, "%zu of F16 read wrongly", bad);
-    CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "b"), MRC_DTYPE_F32, f32) == MRC_OK,
+    CHECK(mrc_weights_read(st, mrc_weights_find(st, "b"), MRC_DTYPE_F32, f32) == MRC_OK,
           "%s", mrc_ctx_message(ctx));
     for (uint32_t i = 0; i < N; i++) {
         uint32_t want = i << 16, got;
@@ -151,10 +151,10 @@ static void test_halves(mrc_ctx *ctx, const char *path) {
         bad += got != want && !isnan(f32[i]);   // a quiet NaN may stand for a signalling one
     }
     CHECK(bad == 0, "%zu of BF16 read wrongly", bad);
-    CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "b"), MRC_DTYPE_I32, f64)
+    CHECK(mrc_weights_read(st, mrc_weights_find(st, "b"), MRC_DTYPE_I32, f64)
           == MRC_ERR_UNSUPPORTED, "BF16 is no integer");
     mrc_ctx_clear_error(ctx);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     free(bits);
     free(f32);
     free(f64);
@@ -162,12 +162,12 @@ static void test_halves(mrc_ctx *ctx, const char *path) {
 
 static mrc_status read_one(mrc_ctx *ctx, const char *path, const char *dtype, const void *value,
                            mrc_dtype to, void *out) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_st_tensor t = { .name = "v", .dtype = dtype, .data = value };
     if (mrc_safetensors_write(ctx, path, &t, 1, NULL) != MRC_OK) return ctx->status;
     if (mrc_safetensors_open(ctx, &st, path) != MRC_OK) return ctx->status;
-    mrc_status s = mrc_safetensors_read(st, mrc_safetensors_find(st, "v"), to, out);
-    mrc_safetensors_close(st);
+    mrc_status s = mrc_weights_read(st, mrc_weights_find(st, "v"), to, out);
+    mrc_weights_close(st);
     mrc_ctx_clear_error(ctx);
     return s;
 }
@@ -241,41 +241,41 @@ static mrc_status write_three(mrc_ctx *ctx, const char *path, filling *f) {
 static void test_round_trip(mrc_ctx *ctx, const char *path) {
     static const char *const order[] = { "step", "z", "a", "b.\"\xED\x95\x9C" };
     filling f = {0};
-    mrc_safetensors *st;
+    mrc_weights *st;
     CHECK(write_three(ctx, path, &f) == MRC_OK, "%s", mrc_ctx_message(ctx));
     if (!CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK, "%s", mrc_ctx_message(ctx))) return;
     CHECK(st->data_begin % 8 == 0, "data at %llu", (unsigned long long)st->data_begin);
     for (size_t i = 0; i < 4; i++) {
-        const mrc_st_entry *e = mrc_safetensors_at(st, i);
+        const mrc_st_entry *e = mrc_weights_at(st, i);
         CHECK(e && !strcmp(e->name, order[i]), "tensor %zu is %s", i, e ? e->name : "absent");
     }
-    CHECK(!mrc_safetensors_at(st, 4) && !mrc_safetensors_find(st, "c"), "no more");
-    const mrc_st_entry *b = mrc_safetensors_find(st, order[3]), *z = mrc_safetensors_find(st, "z");
+    CHECK(!mrc_weights_at(st, 4) && !mrc_weights_find(st, "c"), "no more");
+    const mrc_st_entry *b = mrc_weights_find(st, order[3]), *z = mrc_weights_find(st, "z");
     if (!CHECK(b && z, "found")) return;
     CHECK(b->ndim == 2 && b->shape[0] == 2 && b->shape[1] == 3 && b->numel == 6, "shape");
     float back[6];
     double *wide = malloc(FILLED * sizeof *wide);
     float *narrow = malloc(FILLED * sizeof *narrow);
-    CHECK(mrc_safetensors_read(st, b, MRC_DTYPE_F32, back) == MRC_OK
+    CHECK(mrc_weights_read(st, b, MRC_DTYPE_F32, back) == MRC_OK
           && !memcmp(back, round_f32, sizeof back), "f32");
-    CHECK(mrc_safetensors_read(st, b, MRC_DTYPE_F64, wide) == MRC_OK && wide[1] == -2.5,
+    CHECK(mrc_weights_read(st, b, MRC_DTYPE_F64, wide) == MRC_OK && wide[1] == -2.5,
           "f32 as f64");
-    CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "step"), MRC_DTYPE_F64, wide) == MRC_OK
+    CHECK(mrc_weights_read(st, mrc_weights_find(st, "step"), MRC_DTYPE_F64, wide) == MRC_OK
           && wide[0] == -5 && wide[1] == 0x1p40, "i64");
-    CHECK(mrc_safetensors_read(st, z, MRC_DTYPE_F64, wide) == MRC_OK, "f64");
-    CHECK(mrc_safetensors_read(st, z, MRC_DTYPE_F32, narrow) == MRC_OK, "f64 as f32");
+    CHECK(mrc_weights_read(st, z, MRC_DTYPE_F64, wide) == MRC_OK, "f64");
+    CHECK(mrc_weights_read(st, z, MRC_DTYPE_F32, narrow) == MRC_OK, "f64 as f32");
     size_t bad = 0;
     for (size_t i = 0; i < FILLED; i++) {
         bad += wide[i] != (double)i + 0.5 || narrow[i] != (float)wide[i];
     }
     CHECK(bad == 0 && f.calls > 1, "%zu values changed, %zu pieces", bad, f.calls);
-    CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "a"), MRC_DTYPE_F32, NULL) == MRC_OK,
+    CHECK(mrc_weights_read(st, mrc_weights_find(st, "a"), MRC_DTYPE_F32, NULL) == MRC_OK,
           "an empty tensor");
-    const char *format = mrc_safetensors_meta(st, "format");
-    const char *note = mrc_safetensors_meta(st, "note");
+    const char *format = mrc_weights_meta(st, "format");
+    const char *note = mrc_weights_meta(st, "note");
     CHECK(format && !strcmp(format, "pt") && note && !strcmp(note, "a \"b\"\n"), "metadata");
-    CHECK(!mrc_safetensors_meta(st, "none"), "no such key");
-    mrc_safetensors_close(st);
+    CHECK(!mrc_weights_meta(st, "none"), "no such key");
+    mrc_weights_close(st);
     free(wide);
     free(narrow);
 }
@@ -330,7 +330,7 @@ static void test_flips(mrc_ctx *ctx, const char *path) {
     memcpy(file + 8, header, sizeof header - 1);
     for (size_t i = 0; i < n * 3; i++) {
         static const unsigned char masks[3] = { 1, 0x20, 0x80 };
-        mrc_safetensors *st;
+        mrc_weights *st;
         double out[16];
         file[i / 3] = (char)(file[i / 3] ^ masks[i % 3]);
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -338,13 +338,13 @@ static void test_flips(mrc_ctx *ctx, const char *path) {
         file[i / 3] = (char)(file[i / 3] ^ masks[i % 3]);
         mrc_status s = mrc_safetensors_open(ctx, &st, path);
         CHECK(s == MRC_OK || s == MRC_ERR_FORMAT, "byte %zu: %s", i / 3, mrc_ctx_message(ctx));
-        for (size_t k = 0; s == MRC_OK && mrc_safetensors_at(st, k); k++) {
-            mrc_status r = mrc_safetensors_read(st, mrc_safetensors_at(st, k), MRC_DTYPE_F64, out);
+        for (size_t k = 0; s == MRC_OK && mrc_weights_at(st, k); k++) {
+            mrc_status r = mrc_weights_read(st, mrc_weights_at(st, k), MRC_DTYPE_F64, out);
             CHECK(r == MRC_OK || r == MRC_ERR_UNSUPPORTED, "read after byte %zu", i / 3);
         }
         accepted += s == MRC_OK;
         mrc_ctx_clear_error(ctx);
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
     }
     CHECK(accepted > 30 && accepted < n * 3 / 2, "%zu of %zu accepted", accepted, n * 3);
 }
@@ -352,15 +352,15 @@ static void test_flips(mrc_ctx *ctx, const char *path) {
 // A file that is cut while it is open: an error, no signal.
 static void test_cut_while_open(mrc_ctx *ctx, const char *path) {
     filling f = {0};
-    mrc_safetensors *st;
+    mrc_weights *st;
     CHECK(write_three(ctx, path, &f) == MRC_OK, "%s", mrc_ctx_message(ctx));
     if (!CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK, "%s", mrc_ctx_message(ctx))) return;
     double *out = malloc(FILLED * sizeof *out);
     CHECK(truncate(path, 1000) == 0, "truncate");
-    CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "z"), MRC_DTYPE_F64, out) == MRC_ERR_IO,
+    CHECK(mrc_weights_read(st, mrc_weights_find(st, "z"), MRC_DTYPE_F64, out) == MRC_ERR_IO,
           "%s", mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     free(out);
 }
 
@@ -373,13 +373,13 @@ static void test_memory(const char *path) {
             failing hooks = { .fail_at = k + 1, .from_then_on = from_then_on };
             filling f = {0};
             mrc_ctx *ctx;
-            mrc_safetensors *st = NULL;
+            mrc_weights *st = NULL;
             mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .allocator = failing_hooks(&hooks) });
             s = write_three(ctx, path, &f);
             if (s == MRC_OK) s = mrc_safetensors_open(ctx, &st, path);
             CHECK(s == MRC_OK || (s == MRC_ERR_MEM && !st && mrc_ctx_status(ctx) == s),
                   "%ld: %s", k, mrc_ctx_message(ctx));
-            mrc_safetensors_close(st);
+            mrc_weights_close(st);
             mrc_ctx_free(ctx);
             CHECK(hooks.live == 0, "%ld allocations left after failure %ld", hooks.live, k);
         }

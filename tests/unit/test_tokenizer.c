@@ -481,6 +481,21 @@ static void test_bad_vocab(void) {
     mrc_tokenizer_free(tok);
 }
 
+// A configuration that is taken, of the vocabulary that is there.
+static void good_config(void) {
+    const char *good = "{\"do_lower_case\": false, \"added_tokens_decoder\": "
+                       "{\"2\": {\"content\": \"[UNK]\", \"normalized\": false}}, "
+                       "\"cls_token\": {\"content\": \"[CLS]\"}, "
+                       "\"additional_special_tokens\": [\"b\"]}";
+    put("tokenizer_config.json", good, strlen(good));
+    mrc_tokenizer *tok = load(folder);
+    mrc_encodings e = {0};
+    if (tok && mrc_tokenizer_encode(ctx, tok, &e, "aba", 3, NULL, 0, NULL) == MRC_OK)
+        CHECK(e.list[0].n == 5 && e.list[0].input_ids[2] == 4, "a special token inside a word");
+    mrc_encodings_free(&e);
+    mrc_tokenizer_free(tok);
+}
+
 static void test_bad_config(void) {
     static const struct { const char *config, *map, *message; mrc_status status; } cases[] = {
         { "[]", NULL, "tokenizer_config.json:1:1: ", MRC_ERR_FORMAT },
@@ -502,6 +517,10 @@ static void test_bad_config(void) {
         { "{}", "{\"additional_special_tokens\": [\"\"]}", "empty token", MRC_ERR_FORMAT },
         { "{\"tokenizer_class\": \"BertJapaneseTokenizer\"}", NULL,
           "tokenizer_class \"BertJapaneseTokenizer\" is not supported", MRC_ERR_UNSUPPORTED },
+        { "{\"tokenizer_class\": \"KoBertTokenizer\"}", NULL,
+          "a KoBertTokenizer takes its tokens from a SentencePiece model", MRC_ERR_UNSUPPORTED },
+        { "{\"tokenizer_class\": \"KoBERTTokenizer\"}", NULL,
+          "a KoBERTTokenizer takes its tokens from a SentencePiece model", MRC_ERR_UNSUPPORTED },
         { "{\"padding_side\": \"left\"}", NULL, "padding_side is \"left\"", MRC_ERR_UNSUPPORTED },
         { "{\"truncation_side\": \"left\"}", NULL, "truncation_side is \"left\"",
           MRC_ERR_UNSUPPORTED },
@@ -527,17 +546,7 @@ static void test_bad_config(void) {
         check_refused(folder, cases[i].status, cases[i].message, cases[i].config);
         if (cases[i].map) take("special_tokens_map.json");
     }
-    const char *good = "{\"do_lower_case\": false, \"added_tokens_decoder\": "
-                       "{\"2\": {\"content\": \"[UNK]\", \"normalized\": false}}, "
-                       "\"cls_token\": {\"content\": \"[CLS]\"}, "
-                       "\"additional_special_tokens\": [\"b\"]}";
-    put("tokenizer_config.json", good, strlen(good));
-    mrc_tokenizer *tok = load(folder);
-    mrc_encodings e = {0};
-    if (tok && mrc_tokenizer_encode(ctx, tok, &e, "aba", 3, NULL, 0, NULL) == MRC_OK)
-        CHECK(e.list[0].n == 5 && e.list[0].input_ids[2] == 4, "a special token inside a word");
-    mrc_encodings_free(&e);
-    mrc_tokenizer_free(tok);
+    good_config();
     take("tokenizer_config.json");
     take("vocab.txt");
 }

@@ -6,19 +6,19 @@ static mrc_ctx *pt_ctx;
 
 // "ok" or "bad": the verdict of the rules; anything but a malformed file is a failure.
 static int torch_opens(const char *path, size_t *tensors) {
-    mrc_safetensors *st;
+    mrc_weights *st;
     mrc_ctx_clear_error(pt_ctx);
     mrc_status s = mrc_torch_open(pt_ctx, &st, path);
     *tensors = 0;
     CHECK(s == MRC_OK || (s == MRC_ERR_FORMAT && !st && strstr(mrc_ctx_message(pt_ctx), path)),
           "%s: %s", path, mrc_ctx_message(pt_ctx));
     const mrc_st_entry *e;
-    for (; st && (e = mrc_safetensors_at(st, *tensors)) != NULL; ++*tensors) {
+    for (; st && (e = mrc_weights_at(st, *tensors)) != NULL; ++*tensors) {
         uint32_t crc;
-        CHECK(mrc_safetensors_crc32c(st, e, &crc) == MRC_OK, "%s", mrc_ctx_message(pt_ctx));
-        CHECK(mrc_safetensors_find(st, e->name) == e, "%s: %s by name", path, e->name);
+        CHECK(mrc_weights_crc32c(st, e, &crc) == MRC_OK, "%s", mrc_ctx_message(pt_ctx));
+        CHECK(mrc_weights_find(st, e->name) == e, "%s: %s by name", path, e->name);
     }
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
     return s == MRC_OK;
 }
 
@@ -72,17 +72,17 @@ static void test_folder(const char *below, size_t ok, size_t bad) {
 // A transposed and an offset view: elements are gathered, in the order of the shape.
 static void test_values(void) {
     char path[1024];
-    mrc_safetensors *st = NULL;
+    mrc_weights *st = NULL;
     if (!cases_find(path, sizeof path, "cases/torch_real/candle/candle-core_tests_fortran_tensor_"
                     "3d.pth")) return;
     if (!CHECK(mrc_torch_open(pt_ctx, &st, path) == MRC_OK, "%s", mrc_ctx_message(pt_ctx))) return;
-    const mrc_st_entry *e = mrc_safetensors_at(st, 0);
+    const mrc_st_entry *e = mrc_weights_at(st, 0);
     double *values = malloc((size_t)e->numel * sizeof *values);
     float *f32 = malloc((size_t)e->numel * sizeof *f32);
     uint32_t crc;
-    CHECK(mrc_safetensors_read(st, e, MRC_DTYPE_F64, values) == MRC_OK, "values");
-    CHECK(mrc_safetensors_read(st, e, MRC_DTYPE_F32, f32) == MRC_OK, "values");
-    CHECK(mrc_safetensors_crc32c(st, e, &crc) == MRC_OK
+    CHECK(mrc_weights_read(st, e, MRC_DTYPE_F64, values) == MRC_OK, "values");
+    CHECK(mrc_weights_read(st, e, MRC_DTYPE_F32, f32) == MRC_OK, "values");
+    CHECK(mrc_weights_crc32c(st, e, &crc) == MRC_OK
           && crc == mrc_crc32c(0, f32, (size_t)e->numel * 4), "their checksum");
     CHECK(e->ndim == 3 && e->shape[0] == 2 && e->shape[1] == 3 && e->shape[2] == 4, "2 x 3 x 4");
     for (size_t i = 0; i < e->numel; i++) {
@@ -90,7 +90,7 @@ static void test_values(void) {
     }
     free(values);
     free(f32);
-    mrc_safetensors_close(st);
+    mrc_weights_close(st);
 }
 
 static size_t pt_left;
@@ -113,15 +113,15 @@ static void test_memory(const char *below) {
     mrc_status s = MRC_ERR_MEM;
     size_t k;
     for (k = 0; k < 1000 && s != MRC_OK; k++) {
-        mrc_safetensors *st;
+        mrc_weights *st;
         uint32_t crc;
         pt_left = k;
         s = mrc_torch_open(ctx, &st, path);
-        for (size_t i = 0; s == MRC_OK && mrc_safetensors_at(st, i); i++) {
-            s = mrc_safetensors_crc32c(st, mrc_safetensors_at(st, i), &crc);
+        for (size_t i = 0; s == MRC_OK && mrc_weights_at(st, i); i++) {
+            s = mrc_weights_crc32c(st, mrc_weights_at(st, i), &crc);
         }
         CHECK(s == MRC_OK || s == MRC_ERR_MEM, "%s, k = %zu: %s", path, k, mrc_ctx_message(ctx));
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
         mrc_ctx_clear_error(ctx);
     }
     CHECK(s == MRC_OK && k > 4, "%s: %zu allocations", path, k);
@@ -162,7 +162,7 @@ static void test_shards(const char *dir) {
           "two tensors named" },
     };
     char path[1024];
-    mrc_safetensors *st;
+    mrc_weights *st;
     float value = 0;
     mrc_ctx_clear_error(pt_ctx);
     CHECK(mrc_weights_open(pt_ctx, &st, dir) == MRC_ERR_ARG && !st
@@ -179,16 +179,16 @@ static void test_shards(const char *dir) {
               bad[i].index, mrc_ctx_message(pt_ctx));
         CHECK(!bad[i].message || strstr(mrc_ctx_message(pt_ctx), bad[i].message), "%s: %s",
               bad[i].index, mrc_ctx_message(pt_ctx));
-        mrc_safetensors_close(st);
+        mrc_weights_close(st);
         mrc_ctx_clear_error(pt_ctx);
     }
     write_text(dir, "model.safetensors.index.json", "{\"metadata\": {\"total_size\": 8}, "
                "\"weight_map\": {\"b\": \"2.safetensors\", \"a\": \"1.safetensors\"}}");
     if (CHECK(mrc_weights_open(pt_ctx, &st, dir) == MRC_OK, "%s", mrc_ctx_message(pt_ctx))) {
-        CHECK(mrc_safetensors_read(st, mrc_safetensors_find(st, "b"), MRC_DTYPE_F32, &value)
+        CHECK(mrc_weights_read(st, mrc_weights_find(st, "b"), MRC_DTYPE_F32, &value)
               == MRC_OK && value == 2, "b is %g", (double)value);
-        CHECK(!strcmp(mrc_safetensors_format(st), "safetensors"), "format");
-        mrc_safetensors_close(st);
+        CHECK(!strcmp(mrc_weights_format(st), "safetensors"), "format");
+        mrc_weights_close(st);
     }
     // A file that is there decides, even when it is bad: no other one is tried.
     write_text(dir, "model.safetensors", "no");
@@ -203,7 +203,7 @@ static void test_shards(const char *dir) {
 
 static void run(void) {
     char folder[64] = "/tmp/mrc_test_torch.XXXXXX";
-    mrc_safetensors *st;
+    mrc_weights *st;
     if (!CHECK(mrc_ctx_new(&pt_ctx, NULL) == MRC_OK, "context")) return;
     test_manifest();
     test_folder("cases/torch_real/burn", 55, 1);

@@ -1,0 +1,432 @@
+#!/usr/bin/env python3
+"""What a training step will take on a V100 or an H200, from SASS alone.
+
+    predict.py --arch 70|90 PTXAS SASS              each kernel's loop, and the step
+    predict.py --arch 70|90 --calibrate PTXAS SASS  tests/cuda/calibrate.cu: what is known
+
+PTXAS is what `nvcc -cubin -Xptxas -v` wrote, SASS what `cuobjdump -sass` prints of the cubin.  The
+simulator takes the instructions that a warp executes in a turn of a loop and runs the warps of the
+blocks that fit on one processor: four in-order schedulers that issue one instruction a cycle, the
+stall counts and scoreboards that the compiler wrote, pipes, one unit for shared and global memory
+whose time is the wavefronts of a request, block barriers.  Not in it: instruction caches, banks of
+registers, queues of DRAM, clocks under a limit of power.  Kernels that wait for memory or each other
+(sweeps, rows, the optimizer) stand as figures of their own: bytes over bandwidth, or a sum of
+latencies.  Times are predictions; none was measured.
+"""
+import argparse
+import collections
+import heapq
+import math
+import re
+import sys
+
+from ledger import demangle, loops, opcode, ptxas, sass, width
+
+MACHINES = {
+    70: dict(name="V100", clock=1.38e9, sms=80, shared=98304, reserved=0, ffma=2, alu=2, hmma=2,
+             hmma_wait=12, lds=23, ldg=260, bandwidth=900e9),
+    90: dict(name="H200", clock=1.755e9, sms=132, shared=233472, reserved=1024, ffma=1, alu=2,
+             hmma=6.4, hmma_wait=33, lds=25, ldg=280, bandwidth=4.8e12),
+}
+QUEUE = 6                                       # requests of a scheduler that wait for the unit
+
+
+def kind_of(text):
+    base = opcode(text).split(".")[0]
+    if base in ("FFMA", "FADD", "FMUL"):
+        return "ffma"
+    if base == "IMAD":
+        return "imad"
+    if base == "HMMA":
+        return "hmma"
+    if base in ("LDS", "STS", "LDSM", "SHFL"):
+        return "shared"
+    if base in ("LDG", "STG", "LDGSTS", "LDL", "STL", "LDC", "RED", "ATOMG"):
+        return "global"
+    if base in ("MUFU", "I2F", "F2I", "F2F", "S2R", "POPC"):
+        return "xu"
+    if base == "BAR":
+        return "bar"
+    if base in ("BRA", "BSSY", "BSYNC", "NOP", "EXIT", "DEPBAR", "LDGDEPBAR", "WARPSYNC", "BMOV",
+                "ULDC", "UMOV", "UIADD3", "ULEA", "USHF", "ULOP3") or text.startswith("@!PT"):
+        return "control"
+    return "alu"
+
+
+def wavefronts(text, conflicts):
+    base, bits = opcode(text).split(".")[0], width(text)
+    if base == "LDC":
+        return 1
+    if base in ("LDSM", "LDGSTS"):
+        return 4 * conflicts.get(base, 1)
+    if base in ("LDS", "STS"):
+        return max(1, bits // 32) * conflicts.get(base, 1)
+    if base in ("LDG", "STG"):
+        return max(2, bits // 16)
+    return 1
+
+
+def executed(code, start, end, trips, skip):
+    """What a warp executes from start to the branch back at `end`: an inner loop trips(its opcodes)
+    times; a branch ahead is taken where skip(the opcodes it jumps over)."""
+    at = {x[0]: i for i, x in enumerate(code)}
+    seen, out, i = collections.Counter(), [], at[start]
+    while len(out) < 100000:
+        address, text, control = code[i]
+        out.append((text, control))
+        if address == end:
+            return out
+        i += 1
+        m = re.search(r"0x([0-9a-f]+)", text.split("BRA", 1)[1]) if opcode(text)[:3] == "BRA" \
+            and "BRA.DIV" not in text else None
+        if not m:
+            continue
+        target = int(m.group(1), 16)
+        if target not in at or target > end or target < start:
+            continue
+        always = not text.startswith("@") and not re.search(r"BRA(\.\w+)*\s+!?U?P\d", text)
+        over = [opcode(x[1]) for x in code[min(at[target], i - 1):max(at[target], i)]]
+        if target <= address:
+            seen[address] += 1
+            if seen[address] % trips(over):
+                i = at[target]
+        elif always or skip(over):
+            i = at[target]
+    raise ValueError("a loop does not end: its branches are not understood")
+
+
+def simulate(m, program, warps, blocks, turns=9):
+    """Cycles of a turn in which every warp of `blocks` blocks executes the program once, and how
+    long each pipe is busy in it."""
+    all_warps = [dict(block=b, at=0, turn=0, ready=(b * 37 + w * 3) % 23, board=[0] * 6,
+                      waits=False, done=False) for b in range(blocks) for w in range(warps)]
+    lists = [all_warps[s::4] for s in range(4)]
+    free = [collections.defaultdict(float) for _ in range(4)]
+    pending, unit = [[] for _ in range(4)], 0.0
+    events, order, busy = [], 0, collections.Counter()
+    arrived, turned, ends, last = [0] * blocks, collections.Counter(), {}, [0] * 4
+    cost = {"ffma": m["ffma"], "imad": 2, "alu": m["alu"], "hmma": m["hmma"], "xu": 8}
+    t = done = 0
+    while done < len(all_warps):
+        while events and events[0][0] <= t:
+            _, _, w, s = heapq.heappop(events)
+            w["board"][s] -= 1
+        for s in range(4):
+            picked = None
+            for w in lists[s][last[s]:] + lists[s][:last[s]]:
+                if w["done"] or w["waits"] or w["ready"] > t:
+                    continue
+                kind, stall, writes, reads, wait, waves, latency = program[w["at"]]
+                if wait and any(w["board"][q] for q in range(6) if wait >> q & 1):
+                    continue
+                pipe = "ffma" if kind == "imad" else kind
+                if pipe in cost and free[s][pipe] > t:
+                    continue
+                if kind in ("shared", "global"):
+                    pending[s] = [x for x in pending[s] if x > t]
+                    if len(pending[s]) >= QUEUE or free[s]["queue"] > t:
+                        continue
+                picked = w
+                break
+            if picked is None:
+                continue
+            w = picked
+            last[s] = next(i for i, x in enumerate(lists[s]) if x is w)
+            busy["issue"] += 1
+            finish = read = t + 4
+            if kind in cost:
+                start = max(free[s][pipe], t)
+                free[s][pipe] = start + cost[kind]
+                busy[pipe] += cost[kind]
+                finish = t + (m["hmma_wait"] if kind == "hmma" else 24 if kind == "xu" else 4)
+            elif kind in ("shared", "global"):
+                free[s]["queue"] = t + 2
+                start = max(unit, t + 1)
+                unit = start + waves
+                busy["memory"] += waves
+                pending[s].append(unit)
+                finish, read = unit + latency, unit + 2
+            w["ready"] = t + stall
+            if kind == "bar":
+                arrived[w["block"]] += 1
+                w["waits"] = True
+                if arrived[w["block"]] == warps:
+                    arrived[w["block"]] = 0
+                    for x in all_warps:
+                        if x["block"] == w["block"]:
+                            x["waits"], x["ready"] = False, t + 10
+            else:
+                for board, when in ((writes, finish), (reads, read)):
+                    if board < 6:
+                        order += 1
+                        w["board"][board] += 1
+                        heapq.heappush(events, (when, order, w, board))
+            w["at"] += 1
+            if w["at"] == len(program):
+                w["at"] = 0
+                w["turn"] += 1
+                turned[w["turn"]] += 1
+                if turned[w["turn"]] == len(all_warps):
+                    ends[w["turn"]] = t
+                if w["turn"] == turns:
+                    w["done"] = True
+                    done += 1
+        t += 1
+        if t > 3000000:
+            raise ValueError("the simulator does not end")
+    first = turns // 3
+    return ((ends[turns - 1] - ends[first]) / (turns - 1 - first),
+            {k: v / turns for k, v in busy.items()})
+
+
+def program_of(m, body, conflicts):
+    out = []
+    for text, control in body:
+        kind = kind_of(text)
+        latency = 30 if opcode(text).startswith("LDC") else \
+            m["lds"] if kind == "shared" else m["ldg"]
+        if opcode(text).split(".")[0] in ("STS", "STG", "STL"):
+            latency = 2
+        out.append((kind, max(1, control >> 41 & 15), control >> 46 & 7, control >> 49 & 7,
+                    control >> 52 & 63, wavefronts(text, conflicts), latency))
+    return out
+
+
+def main_loop(code):
+    """The largest loop with a barrier and products; addresses."""
+    found = []
+    for address, text, _ in code:
+        if opcode(text).split(".")[0] != "BRA":
+            continue
+        m = re.search(r"0x([0-9a-f]+)", text.split("BRA", 1)[1])
+        if not m or int(m.group(1), 16) >= address - 16:
+            continue
+        start = int(m.group(1), 16)
+        body = {opcode(x[1]).split(".")[0] for x in code if start <= x[0] <= address}
+        if "BAR" in body and body & {"FFMA", "HMMA", "LDS"}:
+            found.append((address - start, start, address))
+    return max(found)[1:] if found else None
+
+
+class Kernels:
+    """A cubin's kernels by their demangled names, each simulated once for a number of blocks."""
+
+    def __init__(self, arch, log, listing):
+        self.machine, self.rows, self.code = MACHINES[arch], ptxas(log), sass(listing)
+        names = demangle(sorted(set(self.rows) & set(self.code)))
+        self.names = {v: k for k, v in names.items()}
+        self.known = {}
+
+    def find(self, pattern):
+        found = [n for n in self.names if re.search(pattern, n)]
+        if len(found) != 1:
+            raise ValueError(f"kernels called {pattern} (found {len(found)}, expected 1)")
+        return self.names[found[0]]
+
+    def blocks(self, pattern, threads, shared):
+        row, m = self.rows[self.find(pattern)], self.machine
+        warps = threads // 32
+        registers = (row["registers"] + 7) // 8 * 8 * 32
+        return max(1, min(65536 // 4 // registers * 4 // warps,
+                          m["shared"] // (shared + row["shared"] + m["reserved"] or 1),
+                          64 // warps))
+
+    def turn(self, pattern, threads, blocks, conflicts=None, trips=lambda over: 1,
+             skip=lambda over: False):
+        """Cycles of a turn of the main loop with so many blocks on a processor."""
+        key = (pattern, blocks)
+        if key not in self.known:
+            code = self.code[self.find(pattern)]
+            start, end = main_loop(code)
+            body = executed(code, start, end, trips, skip)
+            program = program_of(self.machine, body, conflicts or {})
+            cycles, busy = simulate(self.machine, program, threads // 32, blocks)
+            count = collections.Counter(opcode(t).split(".")[0] for t, _ in body)
+            self.known[key] = cycles
+            print(f"{pattern}: {len(body)} instructions, {count['FFMA']} FFMA, "
+                  f"{count['HMMA']} HMMA, {blocks} blocks of {threads}: {cycles:.0f} cycles, "
+                  + ", ".join(f"{k} {v / cycles / (1 if k == 'memory' else 4):.2f}"
+                              for k, v in sorted(busy.items())))
+        return self.known[key]
+
+    def busiest(self, blocks_in_all, at_once, turn):
+        """Cycles of the processor with the most blocks; turn(n): of one wave of n blocks."""
+        n = math.ceil(blocks_in_all / self.machine["sms"])
+        return n // at_once * turn(at_once) + (turn(n % at_once) if n % at_once else 0)
+
+
+#===================================================================================================
+# The step: klue/roberta-large with two BiLSTM layers, 10 x 512 tokens
+#===================================================================================================
+LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
+
+# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps (a sum of
+# latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
+OTHER = {
+    "V100 fp32": dict(attention=157, sweeps=105, rows=36, embedding=3, optimizer=16, launches=3),
+    "V100 fp16": dict(sweeps=25, rows=22, embedding=3, optimizer=17, launches=4),
+    "H200 bf16": dict(sweeps=7, rows=6, embedding=2, optimizer=4, launches=1),
+}
+RANGE = dict(products=.12, attention=.3, sweeps=.4, rows=.3, embedding=.5, optimizer=.15,
+             launches=.5)
+
+
+def products():
+    """(m, n, k, form, how often) of a step: form NT forward, NN of dx, TN of dW."""
+    n, h, f = ROWS, HIDDEN, FFN
+    maps = [(h, h, 4 * LAYERS), (f, h, LAYERS), (h, f, LAYERS)]     # out, in
+    maps += [(4 * h, h, 2), (4 * h, 2 * h, 2)]                      # of the LSTM's two layers
+    out = []
+    for o, i, times in maps:
+        out += [(n, o, i, "NT", times), (n, i, o, "NN", times), (o, i, n, "TN", times)]
+    return out + [(4 * h, h, n, "TN", 4)]                           # dW_hh
+
+
+def parts_of(tiles, k, slots, price, least):
+    """As mrc_cuda_waves() of backends/cuda/gemm.cuh."""
+    best, cost = 1, None
+    for parts in range(1, 33):
+        if parts > 1 and k // parts < least:
+            break
+        waves = -(-tiles * parts // slots)
+        now = waves * slots * k // (tiles * parts) + (price * parts if parts > 1 else 0)
+        if cost is None or now < cost:
+            best, cost = parts, now
+    return best
+
+
+def product_ms(kernels, shape, pattern, threads, shared, slice_k, price, least, epilogue, **rules):
+    m, n, k, form, times = shape
+    machine = kernels.machine
+    tiles = -(-m // 128) * -(-n // 128)
+    parts = parts_of(tiles, k, 160 if machine["name"] == "V100" else 264, price, least)
+    at_once = kernels.blocks(pattern, threads, shared)
+    slices = math.ceil(k / parts / slice_k)
+    cycles = kernels.busiest(tiles * parts, at_once, lambda b: slices * kernels.turn(
+        pattern, threads, b, **rules) + epilogue * b)
+    ms = cycles / machine["clock"] * 1e3
+    if parts > 1:
+        ms += (parts + 1) * m * n * 4 / machine["bandwidth"] / .8 * 1e3
+    return ms * times
+
+
+def f32_products(kernels):
+    total = 0
+    for shape in products():
+        form = {"NT": "true, true, 0", "NN": "true, false, 0", "TN": "false, false, 0"}[shape[3]]
+        total += product_ms(kernels, shape, f"gemm_whole<{form}>", 256, 16896, 8, 64, 128, 3000)
+    return total
+
+
+def is_slow_copy(over):
+    """Whether these instructions move an operand's chunks one by one, by elements where need be."""
+    narrow = sum(bool(re.match(r"LDG\S*\.[US](16|8)|LDG\.E(\.SYS)?$", x)) for x in over)
+    wide = sum(bool(re.match(r"LDGSTS|LDG\S*\.128", x)) for x in over)
+    return narrow > 0 and wide <= 2 and not any(x[:4] == "HMMA" for x in over)
+
+
+def tc_products(kernels, type_name, path):
+    total = 0
+    for shape in products():
+        form = {"NT": "true, true", "NN": "true, false", "TN": "false, false"}[shape[3]]
+        threads, shared, name = TC_FORM[path]
+        total += product_ms(
+            kernels, shape, name.format(type=type_name, path=path, form=form), threads,
+            shared[shape[3]], 32, 400, 256, 5000,
+            trips=lambda over: 2 if any(x.startswith("LDGSTS") for x in over) else 1,
+            skip=is_slow_copy)
+    return total
+
+
+# Of the large tile: threads, shared memory by form, the kernel's name.
+TC_FORM = {
+    70: (256, dict(NT=32768, NN=33792, TN=34816),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
+    80: (256, dict(NT=49152, NN=50688, TN=52224),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
+}
+
+
+def tc_attention(kernels, type_name, path):
+    """Milliseconds of a step's attention, forward and backward."""
+    machine, pairs = kernels.machine, ROWS // LENGTH * HEADS
+    walk = 32 if path == 70 else 64
+    turn = 4 * (16 * 48 + 64) if path == 70 else 16
+    forward = 64 * 144 + 4 * walk * 144 + turn
+    backward = 2 * 64 * 144 + 4 * 32 * 144 + 1024 + turn
+    total = 0
+    for name, shared, rows in (("fwd", forward, walk), ("dq", backward, 32),
+                               ("dkv", backward, 32)):
+        pattern = f"attention_tc_{name}<{type_name}, {path}>"
+        at_once = kernels.blocks(pattern, 128, shared)
+        # A block of 64 rows walks over the others; a turn more stands for its start and end.
+        cycles = kernels.busiest(
+            pairs * LENGTH // 64, at_once, lambda b: (LENGTH // rows + 1) * kernels.turn(
+                pattern, 128, b,
+                trips=lambda over: 2 if any(x[:4] == "HMMA" for x in over) else 1,
+                skip=lambda over: any(x[:4] == "LDSM" for x in over)
+                and not any(x[:4] == "HMMA" for x in over)))
+        ms = LAYERS * cycles / machine["clock"] * 1e3
+        print(f"  attention {name}: {ms:.2f} ms a step, {at_once} blocks a processor")
+        total += ms
+    return total
+
+
+def step(kernels, name, parts):
+    parts = {**OTHER[name], **parts}
+    spread = math.sqrt(sum((RANGE[k] * v) ** 2 for k, v in parts.items()))
+    total = sum(parts.values())
+    print(f"{name}: " + ", ".join(f"{k} {v:.1f}" for k, v in parts.items())
+          + f": {total:.0f} ms, {total - spread:.0f} to {total + spread:.0f}")
+
+
+# Of calibrate.cu: the loop, warps, blocks, and the share of its time that a pipe must be busy, or
+# the cycles of each of its instructions.
+CALIBRATION = [
+    ("calibrate_ffma", 256, 1, "ffma", 1.0), ("calibrate_chain", 32, 1, "cycles", 4.0),
+    ("calibrate_lds", 256, 2, "memory", 1.0), ("calibrate_hmma", 256, 1, "hmma", 1.0),
+]
+
+
+def calibrate(kernels):
+    passed = failed = 0
+    m = kernels.machine
+    for name, threads, blocks, what, known in CALIBRATION:
+        code = kernels.code[kernels.find(name)]
+        start, end = main_loop(code)
+        body = executed(code, start, end, lambda over: 1, lambda over: False)
+        cycles, busy = simulate(m, program_of(m, body, {}), threads // 32, blocks)
+        if what == "cycles":
+            found = cycles / sum(opcode(t).startswith("FFMA") for t, _ in body)
+        else:
+            found = busy[what] / cycles / (1 if what == "memory" else 4)
+        good = abs(found - known) <= .12 * known
+        passed, failed = passed + good, failed + (not good)
+        print(f"{'' if good else 'FAIL '}{name}: {what} (found {found:.2f}, expected {known})")
+    return passed, failed
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--arch", type=int, required=True, choices=sorted(MACHINES))
+    p.add_argument("--calibrate", action="store_true")
+    p.add_argument("ptxas")
+    p.add_argument("sass")
+    a = p.parse_args()
+    kernels = Kernels(a.arch, a.ptxas, a.sass)
+    if a.calibrate:
+        passed, failed = calibrate(kernels)
+        print(f"{passed} passed, {failed} failed")
+        return failed > 0
+    if a.arch == 70:
+        step(kernels, "V100 fp32", dict(products=f32_products(kernels)))
+        step(kernels, "V100 fp16", dict(products=tc_products(kernels, "__half", 70),
+                                        attention=tc_attention(kernels, "__half", 70)))
+    else:
+        step(kernels, "H200 bf16", dict(products=tc_products(kernels, "__nv_bfloat16", 80),
+                                        attention=tc_attention(kernels, "__nv_bfloat16", 80)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
