@@ -1717,6 +1717,8 @@ typedef struct mrc_gemm_args {
 typedef struct mrc_linear_fwd_args {
     size_t  n, in, out;             // rows, columns of x, columns of y
     mrc_act act;
+    int     again;                  // x is, unchanged, that of the linear_fwd just before: what was
+                                    // made of it then may be used (a backend may ignore this)
     mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
     mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
     void   *workspace;
@@ -7543,7 +7545,8 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; } linear, activation;
+        struct { mrc_act act; int again; } linear;
+        struct { mrc_act act; } activation;
         struct { double eps; } layer_norm;
         struct { mrc_dropout_mask mask; } dropout, add;
         struct { mrc_dropout_mask mask; double eps; } add_norm;
@@ -8294,8 +8297,9 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
-MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                              mrc_act act) {
+// again: x is that of the linear map just before.
+static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                               mrc_act act, int again) {
     size_t shape[MRC_MAX_DIMS];
     MRC__WANT(ctx, !x || !weight || !bias);
     size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
@@ -8317,11 +8321,17 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     mrc_node *node = MRC__NODE(ctx, LINEAR, in);
     if (!node) return NULL;
     node->attr.linear.act = act;
+    node->attr.linear.again = again;
     if (act != MRC_ACT_NONE) {
         size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act) {
+    return mrc__linear(ctx, x, weight, bias, act, 0);
 }
 
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
@@ -8344,8 +8354,8 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = in->x, *w = in->weight;
     const size_t columns = mrc__weight_columns(w);
     mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .x = mrc__in(x),
-                              .weight = mrc__param_in(w, x->dtype),
+                              .act = node->attr.linear.act, .again = node->attr.linear.again,
+                              .x = mrc__in(x), .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(in->bias, x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
@@ -11335,6 +11345,10 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
+    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+        const void *x;
+        size_t      ld, n, in, form;
+    } kept;
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -11554,6 +11568,38 @@ MRC__INLINE MRC__T(vec) MRC__T(exp)(MRC__T(vec) x) {
     return y * (MRC__T(vec))a * (MRC__T(vec))b;
 }
 
+// e^x to 3e-6 of it for x <= 0, to e^-86 below: for weights that are rounded to bf16.
+MRC__INLINE MRC__T(vec) MRC__T(exp_near)(MRC__T(vec) x) {
+    const float round = 12582912.0f;
+    x = MRC__T(max)(MRC__T(splat)(-86.0f), x);
+    const MRC__T(vec) t = x * 1.4426950408889634f + round, r = x - (t - round) * 0.69314718f;
+    MRC__T(vec) y = MRC__T(splat)(0.0414584801f);
+    y = y * r + 0.167909309f;
+    y = y * r + 0.500043631f;
+    y = y * r + 0.999963403f;
+    y = y * r + 0.999999285f;
+    return (MRC__T(vec))((MRC__T(uvec))y + ((MRC__T(uvec))t << 23));    // y 2^n
+}
+
+// x Phi(x) to 4e-6, for results that are rounded to 16 bits or 8: Phi is 0 or 1 from |x| = 5 on,
+// and 1/2 + x (1/10 + (25 - x^2) Q(25 - x^2)) before.
+MRC__INLINE MRC__T(vec) MRC__T(gelu_near)(MRC__T(vec) x) {
+    const MRC__T(vec) five = MRC__T(splat)(5.0f);
+    const MRC__T(vec) v = MRC__T(min)(five, MRC__T(max)(-five, x)), t = 25.0f - v * v;
+    MRC__T(vec) q = MRC__T(splat)(8.97381856e-16f);
+    q = q * t - 8.93135934e-14f;
+    q = q * t + 3.99029984e-12f;
+    q = q * t - 1.01467466e-10f;
+    q = q * t + 1.61534186e-9f;
+    q = q * t - 1.6272157e-8f;
+    q = q * t + 1.07824782e-7f;
+    q = q * t - 3.42473413e-7f;
+    q = q * t + 2.89372588e-6f;
+    q = q * t + 5.91104617e-5f;
+    q = q * t + 0.00200016028f;
+    return x * MRC__T(max)((MRC__T(vec)){0}, 0.5f + v * (t * q + 0.1f));
+}
+
 MRC__INLINE MRC__T(vec) MRC__T(sigmoid)(MRC__T(vec) x) {
     return 1.0f / (1.0f + MRC__T(exp)(-x));
 }
@@ -11644,6 +11690,17 @@ MRC__ALONE MRC__T(act_span)(mrc_act act, const MRC__REAL *x, MRC__REAL *to, size
     if (act == MRC_ACT_TANH) MRC__ACT_LOOP(y = MRC__T(tanh)(v))
     if (act == MRC_ACT_SILU) MRC__ACT_LOOP(y = v * MRC__T(sigmoid)(v))
 }
+
+#if MRC__F32
+// The same of a layer whose result is rounded by the next one.
+MRC__ALONE MRC__T(act_near_span)(mrc_act act, const float *x, float *to, size_t n) {
+    if (act != MRC_ACT_GELU) {
+        MRC__T(act_span)(act, x, to, n);
+        return;
+    }
+    MRC__ACT_LOOP(y = MRC__T(gelu_near)(v))
+}
+#endif
 
 MRC__ALONE MRC__T(act_bwd_span)(mrc_act act, const MRC__REAL *x, const MRC__REAL *dy,
                                 MRC__REAL *dx, size_t n, int accumulate) {
@@ -12197,15 +12254,18 @@ MRC__TARGET static void MRC__T(round_span)(float *x, size_t n) {
 #ifdef MRC__TARGET_PAIRS
 #define MRC__PAIRS_INLINE MRC__TARGET_PAIRS static inline __attribute__((always_inline))
 // Pairs along a row: LANES words of 2 LANES floats.
-MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(const float *x) {
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(MRC__T(vec) first, MRC__T(vec) second) {
 #if defined(__x86_64__)
-    return (MRC__T(uvec))_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+    return (MRC__T(uvec))_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
 #else
-    uint32_t words[MRC__T(LANES)];
+    const MRC__T(uvec) a = MRC__T(round_bf16)(first), b = MRC__T(round_bf16)(second);
+    MRC__T(uvec) words = {0};
     for (size_t i = 0; i < MRC__T(LANES); i++) {
-        words[i] = (uint32_t)mrc__to_bf16(x[2 * i + 1]) << 16 | mrc__to_bf16(x[2 * i]);
+        const MRC__T(uvec) from = i < MRC__T(LANES) / 2 ? a : b;
+        const size_t at = 2 * i % MRC__T(LANES);
+        words[i] = from[at] >> 16 | from[at + 1];
     }
-    return (MRC__T(uvec))MRC__T(load)((const float *)(const void *)words);
+    return words;
 #endif
 }
 // Pairs of two rows, one below the other.
@@ -12231,7 +12291,8 @@ MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, 
         for (; k + STEP <= n; k += STEP) {
             MRC__T(fetch)(src + k, ld, STEP);       // the next row: each begins on another page
             MRC__T(store)((float *)(void *)(dst + k / 2),
-                          (MRC__T(vec))MRC__T(pairs_along)(src + k));
+                          (MRC__T(vec))MRC__T(pairs_along)(MRC__T(load)(src + k),
+                                                           MRC__T(load)(src + k + STEP / 2)));
         }
         for (; k < n; k += 2) {
             dst[k / 2] = mrc__to_bf16(src[k]);
@@ -12343,6 +12404,7 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
 typedef struct MRC__T(finish) {
     const MRC__REAL *bias;
     mrc_act act;
+    int near;                       // act to what 16 bits tell
     MRC__REAL *y;                   // NULL: z is the result
     size_t ld;
     const float   *scale, *row_scale;       // NULL: no bytes
@@ -12371,7 +12433,15 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
 #endif
             MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
         }
-        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+        if (!f->y) continue;
+        MRC__REAL *y = f->y + r * f->ld + begin;
+#if MRC__F32
+        if (f->near) {
+            MRC__T(act_near_span)(f->act, to + begin, y, end - begin);
+            continue;
+        }
+#endif
+        MRC__T(act_span)(f->act, to + begin, y, end - begin);
     }
 }
 
@@ -12572,10 +12642,10 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
                   job);
 }
 
-// rounded: operands are rounded to bf16 first.
+// rounded: operands are rounded to bf16 first; again: a may be packed already.
 static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                   const MRC__T(finish) *finish, int rounded) {
-    const mrc__host_backend *h = be->self;
+                                   const MRC__T(finish) *finish, int rounded, int again) {
+    mrc__host_backend *h = be->self;
     const int packed = g->b.ld == 0 && g->b_transposed;
     MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
                              .packed = packed ? g->b.data : NULL };
@@ -12584,6 +12654,9 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
+    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
     if (!bytes) job.stride = mrc__row_words(s.k);
@@ -12599,15 +12672,23 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
                 const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
-                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
+                MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
+    }
+    // All of a in one block: bytes have all of k there, pairs one slice.
+    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+        h->kept.x = g->a.data;
+        h->kept.ld = g->a.ld;
+        h->kept.n = g->m;
+        h->kept.in = g->k;
+        h->kept.form = job.form;
     }
     return MRC_OK;
 }
 
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16, 0);
 }
 
 // Whether a linear map to `out` columns has its operands rounded to bf16.
@@ -12619,7 +12700,7 @@ static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_
     mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
     if (!g->c.data) return MRC_OK;
     if (gemm != MRC__T(gemm)) return gemm(be, g);
-    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out), 0);
 }
 
 #if MRC__F32
@@ -12830,6 +12911,7 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
                                       .y = act ? a->y.data : NULL, .ld = a->y.ld },
                                .z = g.c, .n = a->n, .out = a->out };
 #if MRC__F32
+    job.f.near = a->weight.dtype != MRC_DTYPE_F32;      // packed: nothing is remade from z
     if (a->weight.dtype == MRC_DTYPE_I8) {
         job.f.scale = (const float *)a->weight.data
                     + MRC__T(prepack_words)(MRC_DTYPE_I8, a->out, a->in);
@@ -12838,7 +12920,7 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     }
 #endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out), a->again);
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -14284,9 +14366,10 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
 }
 
 // One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds times slope.  scale: what
-// is left to multiply the scores by; from: the first one's key.
-MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
-                                     MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
+// is left to multiply the scores by; from: the first one's key; near: both are rounded to bf16
+// next.
+MRC__INLINE void MRC__T(softmax_bwd)(const int near, MRC__REAL *s, MRC__REAL *dp, size_t from,
+                                     size_t keys, MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
                                      const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
@@ -14299,7 +14382,13 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, s
         MRC__T(factors)(mask, where, from + j, keep);
         for (size_t k = 0, i = j; k < 2 && i < end; k++, i += MRC__T(LANES)) {
             // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
-            MRC__T(vec) p = MRC__T(exp)(MRC__T(load)(s + i) * scale - lse);
+            MRC__T(vec) p = MRC__T(load)(s + i) * scale - lse;
+#if MRC__F32
+            p = near ? MRC__T(exp_near)(p) : MRC__T(exp)(p);
+#else
+            (void)near;
+            p = MRC__T(exp)(p);
+#endif
             MRC__T(vec) pdp = p * (MRC__T(load)(dp + i) * keep[k]);
             sums += pdp;
             MRC__T(store)(dp + i, pdp);
@@ -14351,8 +14440,8 @@ MRC__TARGET static void MRC__T(attention_bwd_block)(const mrc_attention_bwd_args
         const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
         MRC__REAL *s = w->s + r * w->columns, *dp = w->dp + r * w->columns;
         MRC__T(beyond)(s, k, i + r, a->extra.window);
-        MRC__T(softmax_bwd)(s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r], &a->mask,
-                            where);
+        MRC__T(softmax_bwd)(0, s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r],
+                            &a->mask, where);
     }
     MRC__T(point)(rows, w->dp, w->columns, n);
     if (dq) {
@@ -14500,17 +14589,50 @@ static void MRC__T(pairs_rows)(uint32_t *dst, const float *src, size_t ld, size_
     }
 }
 
-// c (m, n) = or += a (m, k) b, rows of a lda apart.
-static void MRC__T(pairs_by_rows)(const MRC__T(pairs) *w, const float *a, size_t lda,
-                                  const uint32_t *b, size_t m, size_t n, size_t k, float *c,
-                                  size_t ld, int accumulate) {
+// c (m, n) = or += a (m, k) b; a's rows are pairs already, or lie at a, lda apart.
+static void MRC__T(pairs_ready)(const MRC__T(pairs) *w, const uint32_t *b, size_t m, size_t n,
+                                size_t k, float *c, size_t ld, int accumulate) {
     const size_t half = mrc__ceil_div(k, 2), stride = mrc__row_words(half);
     const MRC__T(words) block = {
         .m = m, .n = n, .k = half, .a = w->a, .a_row = stride, .a_step = 1,
         .a_panel = MRC__ROWS * stride, .b = b, .b_step = MRC__T(COLS) * half, .c = c, .ld = ld,
         .accumulate = accumulate };
-    MRC__T(narrow_rows)(w->a, stride, a, lda, m, k);
     MRC__T(pairs_multiply)(&block);
+}
+static void MRC__T(pairs_by_rows)(const MRC__T(pairs) *w, const float *a, size_t lda,
+                                  const uint32_t *b, size_t m, size_t n, size_t k, float *c,
+                                  size_t ld, int accumulate) {
+    MRC__T(narrow_rows)(w->a, mrc__row_words(mrc__ceil_div(k, 2)), a, lda, m, k);
+    MRC__T(pairs_ready)(w, b, m, n, k, c, ld, accumulate);
+}
+
+// A row of scores becomes the pairs of e^(s scale - max), of dropped ones 0.  *share is what their
+// product with V is to be multiplied by; returns lse.  s has room for whole panels, as `to`.
+MRC__TARGET_PAIRS static double MRC__T(pairs_softmax)(float *s, uint32_t *to, size_t keys,
+                                                      float scale, const mrc_dropout_mask *mask,
+                                                      const uint32_t where[3], float *share) {
+    MRC__T(vec) most = MRC__T(splat)(-HUGE_VALF), sums = {0};
+    const size_t end = mrc__round_up(keys, MRC__T(COLS));
+    for (size_t j = keys; j < end; j++) s[j] = -HUGE_VALF;
+    for (size_t j = 0; j < end; j += MRC__T(LANES)) {
+        most = MRC__T(max)(MRC__T(load)(s + j), most);
+    }
+    const float max = MRC__T(largest)(most) * scale;
+    for (size_t j = 0; j < end; j += MRC__T(COLS)) {
+        MRC__T(vec) e[2], keep[2];
+        for (size_t k = 0; k < 2; k++) {
+            e[k] = MRC__T(exp_near)(MRC__T(load)(s + j + k * MRC__T(LANES)) * scale - max);
+            sums += e[k];
+        }
+        if (mask->threshold) {
+            MRC__T(factors)(mask, where, j, keep);
+            for (size_t k = 0; k < 2; k++) e[k] *= keep[k];
+        }
+        MRC__T(store)((float *)(void *)(to + j / 2), (MRC__T(vec))MRC__T(pairs_along)(e[0], e[1]));
+    }
+    const double sum = MRC__T(sum)(sums);
+    *share = (float)((mask->threshold ? 1 : mask->scale) / sum);
+    return (double)max + log(sum);
 }
 
 // c (keys, d) = or += a^T b, a (n, keys) rows of scores.
@@ -14545,13 +14667,22 @@ MRC__TARGET static void MRC__T(pairs_task)(void *arg, size_t task, size_t worker
         const size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
         MRC__T(pairs_by_rows)(&w, t.q + i * t.ld_q, t.ld_q, w.kt, n,
                               mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        const size_t stride = mrc__row_words(mrc__ceil_div(t.keys, 2));
+        float share[MRC__CPU_QUERIES] = {0};
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, 0, t.keys,
-                                                (MRC__REAL)a->scale, &a->mask, where) : 0;
+            double l = t.keys ? MRC__T(pairs_softmax)(w.s + r * w.columns, w.a + r * stride, t.keys,
+                                                      (float)a->scale, &a->mask, where, share + r)
+                              : 0;
             if (lse) lse[i + r] = (MRC__REAL)l;
         }
-        MRC__T(pairs_by_rows)(&w, w.s, w.columns, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        MRC__T(pairs_ready)(&w, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        for (size_t r = 0; r < n; r++) {
+            MRC__REAL *to = y + (i + r) * a->y.ld;
+            for (size_t k = 0; k < d; k += MRC__T(LANES)) {
+                MRC__T(store_n)(to + k, MRC__T(load_n)(to + k, d - k) * share[r], d - k);
+            }
+        }
     }
 }
 
@@ -14566,7 +14697,7 @@ MRC__TARGET static void MRC__T(pairs_bwd_block)(const mrc_attention_bwd_args *a,
     MRC__T(pairs_by_rows)(w, dy, a->dy.ld, w->v, n, columns, d, w->dp, w->columns, 0);
     for (size_t r = 0; t->keys && r < n; r++) {
         const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
-        MRC__T(softmax_bwd)(w->s + r * w->columns, w->dp + r * w->columns, 0, t->keys,
+        MRC__T(softmax_bwd)(1, w->s + r * w->columns, w->dp + r * w->columns, 0, t->keys,
                             (float)a->scale, (float)a->scale, lse[r], &a->mask, where);
     }
     if (a->dq.data) {
@@ -26953,7 +27084,7 @@ static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *
     const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
     const size_t heads = c->num_attention_heads;
     for (int k = 0; !w->qkv.weight && k < 3; k++) {
-        qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
+        qkv[k] = mrc__linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE, k > 0);
     }
     if (!w->qkv.weight) return;
     mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)

@@ -236,6 +236,7 @@ fuzz() {
             || fuzz_compile "$target" "$source"
         targets=$((targets + 1))
         fuzz_run "${name#fuzz_}" >"$target.log" 2>&1 || bad=$((bad + 1))
+        grep '^SKIP' "$target.log"
         echo "$name: $(tail -n 1 "$target.log")"
     done
     echo "$((targets - bad)) passed, $bad failed"

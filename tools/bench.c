@@ -903,6 +903,28 @@ static words gemm_words(const shape *s, size_t tokens, const char *which, size_t
     return w;
 }
 
+// Operations of the three products.
+static double gemm_operations(const shape *s, size_t tokens, const char *which) {
+    return 6.0 * (double)tokens * (double)s->hidden * (double)(*which == 'a' ? s->hidden : s->ffn);
+}
+
+// Against torch.mm, which is MKL's product in f32 and oneDNN's in bf16 (there of matrices that are
+// bf16 already; ours are f32 and narrowed on the way).
+static void gemm_torch_row(const char *prefix, const char *precision, int large, size_t tokens,
+                           const char *which, size_t threads, double bar) {
+    char name[64];
+    shape s = shape_of(large);
+    words peer = theirs("gemm");
+    snprintf(name, sizeof name, "%s_%s_%zu_%s_t%zu", prefix, s.name, tokens, which, threads);
+    if (!wanted(name)) return;
+    if (args.quick) tokens = 40;
+    words us = gemm_words(&s, tokens, which, threads, "cpu");
+    words_add(&us, "precision=%s", precision);
+    for (size_t i = 3; i < us.n; i++) words_add(&peer, "%s", us.text[i]);   // after --worker KIND
+    measured m = compare(name, &us, &peer, 0.3);
+    add_row(name, "GFLOP/s", &m, gemm_operations(&s, tokens, which) * 1e-9, bar);
+}
+
 static void gemm_row(int large, size_t tokens, const char *which, size_t threads) {
     char name[64];
     shape s = shape_of(large);
@@ -911,8 +933,7 @@ static void gemm_row(int large, size_t tokens, const char *which, size_t threads
     if (args.quick) tokens = 40;
     words us = gemm_words(&s, tokens, which, threads, "cpu");
     words peer = gemm_words(&s, tokens, which, threads, "openblas");
-    double width = (double)(*which == 'a' ? s.hidden : s.ffn);
-    double flops = 6.0 * (double)tokens * (double)s.hidden * width;
+    double flops = gemm_operations(&s, tokens, which);
 #ifdef MRC_OPENBLAS
     measured m = compare(name, &us, &peer, 0.3);
 #else
@@ -931,8 +952,13 @@ static void gemm_rows(void) {
     for (int large = 0; large < 2; large++) {
         for (size_t t = 0; t < 2; t++) {
             for (size_t i = 0; i < 3; i++) {
-                gemm_row(large, tokens[t], which[i], 1);
-                gemm_row(large, tokens[t], which[i], 2);
+                for (size_t threads = 1; threads <= 2; threads++) {
+                    gemm_row(large, tokens[t], which[i], threads);
+                    gemm_torch_row("torch_gemm", "fp32", large, tokens[t], which[i], threads,
+                                   0.97);
+                    gemm_torch_row("torch_bf16_gemm", "bf16", large, tokens[t], which[i],
+                                   threads, 0);
+                }
             }
         }
     }
@@ -1617,9 +1643,9 @@ static tool_flag the_flags[] = {
     { .name = "quick", .flag = &args.quick,
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
-      .help = "names of rows, or how they begin: gemm, train_base, train_bf16, memory, self, rate, "
-              "limit, forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
-              "question, cold_start" },
+      .help = "names of rows, or how they begin: gemm, torch_gemm, train_base, train_bf16, memory, "
+              "self, rate, limit, forward, onnx, openvino, ctranslate2, epoch, tokenizer, "
+              "search, reader, question, cold_start" },
     { 0 }
 };
 

@@ -14,7 +14,8 @@ build/bench starts this beside its own worker with the same arguments and talks 
     is told         peak
     this prints     BYTES 0 0                   of resident memory, at its highest so far
 
-KIND: train, forward (PyTorch; precision=bf16: autocast); family (transformers' class); onnx (a forward pass by ONNX Runtime;
+KIND: gemm (the three products of a linear layer's step by torch.mm: MKL's in f32, oneDNN's in bf16);
+train, forward (PyTorch; precision=bf16: autocast); family (transformers' class); onnx (a forward pass by ONNX Runtime;
 precision=int8: dynamic, by channel); openvino (precision=bf16; int8: static, calibrated by NNCF);
 ctranslate2 (an encoder of the same size, int8); tokenize (HF tokenizers);
 search, index (bm25s, queries by numba); reader (a model directory answering questions, transformers).
@@ -70,6 +71,26 @@ def serve(name, version, work):
             if passed >= least:
                 break
         print(passed / n, check, (time.process_time() - used) / n, flush=True)
+
+
+# ---------------------------------------------------------------------------- products
+
+def gemm(a):
+    import torch
+    torch.set_num_threads(a["threads"])
+    kind = torch.bfloat16 if a.get("precision") == "bf16" else torch.float32
+    hidden, ffn, n = a["hidden"], a["ffn"], a["tokens"]
+    inner, outer = {"attn": (hidden, hidden), "up": (hidden, ffn), "down": (ffn, hidden)}[a["which"]]
+    x, w, dy = (torch.full(shape, 1e-3, dtype=kind)
+                for shape in ((n, inner), (outer, inner), (n, outer)))
+    y, dx, dw = dy.clone(), x.clone(), w.clone()
+
+    def products():
+        torch.mm(x, w.t(), out=y)
+        torch.mm(dy, w, out=dx)
+        torch.mm(dy.t(), x, out=dw)
+        return 0
+    serve("torch.mm", torch.__version__, products)
 
 
 # ---------------------------------------------------------------------------- the reader
@@ -398,7 +419,7 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return
-    kinds = {"train": train, "forward": forward, "family": family, "onnx": onnx, "openvino": openvino,
+    kinds = {"gemm": gemm, "train": train, "forward": forward, "family": family, "onnx": onnx, "openvino": openvino,
              "ctranslate2": ctranslate2, "tokenize": tokenize,
              "index": index, "search": search, "reader": reader}
     try:

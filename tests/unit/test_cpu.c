@@ -696,6 +696,58 @@ static void test_gelu_remake(const fleet *f) {
     }
 }
 
+// ---- maps of one x, one after the other ----
+
+enum { AGAIN_ROWS = 4200, AGAIN_IN = 70, AGAIN_OUT = 40 };
+static void again_fwd(mrc_backend *be, const float *x, const size_t n[3], const float *w,
+                      mrc_dtype dtype, void *data, int again, float *y) {
+    static const float bias[AGAIN_OUT];
+    mrc_linear_fwd_args a = { .n = n[0], .in = n[1], .out = n[2], .again = again,
+                              .x = { MRC_DTYPE_F32, AGAIN_IN, x },
+                              .weight = { MRC_DTYPE_F32, n[1], w },
+                              .bias = { MRC_DTYPE_F32, 0, bias },
+                              .y = { MRC_DTYPE_F32, n[2], y, 0 } };
+    if (data) {
+        CHECK(be->prepack(be, data, dtype, n[2], n[1], w) == MRC_OK, "prepack");
+        a.weight = (mrc_in){ dtype, 0, data };
+    }
+    CHECK(be->kernels[MRC_DTYPE_F32].linear_fwd(be, &a) == MRC_OK, "%s", be->isa);
+}
+
+// What is said to be x again gives the same bits; after another product, another number of rows or
+// columns, and an x that has changed and is not said to be the same, nothing old is used.
+static void test_again(const fleet *f) {
+    static const size_t sizes[][3] = { { 30, 70, 40 }, { 1, 1, 1 }, { 29, 33, 40 }, { 29, 70, 7 },
+                                       { 4200, 3, 2 } };
+    static float x[AGAIN_ROWS * AGAIN_IN], w[2][AGAIN_IN * AGAIN_OUT];
+    static float want[AGAIN_ROWS * AGAIN_OUT], got[AGAIN_ROWS * AGAIN_OUT];
+    static const mrc_dtype dtypes[] = { MRC_DTYPE_F32, MRC_DTYPE_BF16, MRC_DTYPE_I8 };
+    for (size_t i = 0; i < AGAIN_ROWS * AGAIN_IN; i++) x[i] = (float)test_random();
+    for (size_t i = 0; i < AGAIN_IN * AGAIN_OUT; i++) w[0][i] = (float)test_random();
+    for (size_t i = 0; i < AGAIN_IN * AGAIN_OUT; i++) w[1][i] = (float)test_random();
+    for (size_t k = 0; k < f->n * 4 * 5; k++) {
+        mrc_backend *be = f->list[k / 20];
+        const size_t *n = sizes[k % 5], bytes = n[0] * n[2] * sizeof *got, kind = k / 5 % 4;
+        const mrc_dtype dtype = dtypes[kind % 3];       // kind 3: not packed
+        void *data = kind < 3 ? be->alloc(be, be->prepack_bytes(be, dtype, n[2], n[1])) : NULL;
+        again_fwd(be, x, n, w[1], dtype, data, 0, want);
+        again_fwd(be, x, n, w[0], dtype, data, 0, got);
+        again_fwd(be, x, n, w[1], dtype, data, 1, got);
+        CHECK(!memcmp(want, got, bytes), "%s: kind %zu, %zu rows again: other bits", be->isa, kind,
+              n[0]);
+        const size_t less[3] = { n[0], n[1] > 1 ? n[1] - 1 : 1, n[2] };
+        again_fwd(be, x, less, w[0], dtype, data, 0, got);
+        again_fwd(be, x, n, w[1], dtype, data, 1, got);
+        CHECK(!memcmp(want, got, bytes), "%s: kind %zu, %zu rows after fewer columns: other bits",
+              be->isa, kind, n[0]);
+        x[0] += 1;
+        again_fwd(be, x, n, w[1], dtype, data, 0, got);
+        CHECK(memcmp(want, got, bytes) != 0, "%s: kind %zu: an old x is used", be->isa, kind);
+        x[0] -= 1;
+        if (data) be->free(be, data);
+    }
+}
+
 // ---- products of rounded operands: NaN, infinities, subnormals ----
 
 static void test_bf16_specials(const fleet *f) {
@@ -764,6 +816,7 @@ int main(void) {
     CHECK(mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 65 }) == MRC_ERR_ARG, "65");
     test_math(&f);
     test_gelu_remake(&f);
+    test_again(&f);
     test_gemm(&f);
     test_kernels(&f);
     test_attention(&f);
@@ -777,6 +830,7 @@ int main(void) {
     test_math_names(&f);
     test_bf16_specials(&f);
     test_gelu_remake(&f);
+    test_again(&f);
     test_gemm(&f);
     test_kernels(&f);
     test_attention(&f);

@@ -283,6 +283,38 @@ static void test_packed(mrc_backend *be, const char *label) {
     }
 }
 
+// GELU after a packed map of 16 or 8 bits is made by a polynomial: near x Phi(x) everywhere, 0 and
+// x far out, and a NaN stays alone.
+static void test_packed_gelu(mrc_backend *be, const char *label) {
+    enum { N = 2061 };
+    static float x[N], y[N], z[N];
+    const float one = 1, zero = 0, far[] = { 5, -5, 6, -6, 1e10f, -1e10f, 1e30f, -1e30f, NAN };
+    for (int i = 0; i < N; i++) x[i] = (float)(i - 1026) * 0x1p-7f;
+    memcpy(x + N - 9, far, sizeof far);
+    for (int k = 0; k < 2; k++) {
+        const mrc_dtype dtype = k ? MRC_DTYPE_I8 : MRC_DTYPE_BF16;
+        void *data = be->alloc(be, be->prepack_bytes(be, dtype, 1, 1));
+        mrc_linear_fwd_args a = { .n = N, .in = 1, .out = 1, .act = MRC_ACT_GELU,
+                                  .x = { MRC_DTYPE_F32, 1, x }, .weight = { dtype, 0, data },
+                                  .bias = { MRC_DTYPE_F32, 0, &zero },
+                                  .y = { MRC_DTYPE_F32, 1, y, 0 },
+                                  .z = { MRC_DTYPE_F32, 1, z, 0 } };
+        CHECK(be->prepack(be, data, dtype, 1, 1, &one) == MRC_OK, "%s", label);
+        CHECK(be->kernels[MRC_DTYPE_F32].linear_fwd(be, &a) == MRC_OK, "%s", label);
+        for (int i = 0; i < N; i++) {
+            const double want = mrc__gelu((double)z[i]), e = fabs((double)y[i] - want);
+            if (isnan(x[i])) {
+                CHECK(isnan(y[i]) && !isnan(y[i - 1]), "%s: a NaN stays, alone", label);
+                continue;
+            }
+            CHECK(fabs((double)z[i] - (double)x[i]) <= 1e-2 * fabs((double)x[i]), "z");
+            CHECK(e <= 4e-6 + 3e-7 * fabs(want), "%s: %s, gelu(%g) is %g, not %g", label,
+                  mrc_dtype_name(dtype), (double)z[i], (double)y[i], want);
+        }
+        be->free(be, data);
+    }
+}
+
 // The logits of a model that was loaded in some way.
 static size_t predicted(mrc_backend *be, const char *dir, mrc_dtype dtype, int for_prediction,
                         double *out) {
@@ -387,6 +419,7 @@ int main(void) {
             test_packed_refusals(all.be[k]);
         }
         if (all.be[k]->prepack) test_packed(all.be[k], all.label[k]);
+        if (all.be[k]->prepack) test_packed_gelu(all.be[k], all.label[k]);
         test_prediction(all.be[k], all.label[k], dir);
         for (mrc_dtype dtype = MRC_DTYPE_F16; dtype <= MRC_DTYPE_BF16; dtype++) {
             if (!all_has(all.be[k], dtype)) continue;
