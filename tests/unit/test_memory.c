@@ -130,6 +130,18 @@ static mrc_status encode(mrc_ctx *ctx, size_t i) {
     return s;
 }
 
+// Two towers, from two folders and from one that has both.
+static mrc_status load_towers(mrc_ctx *ctx, size_t i) {
+    mrc_model_config c;
+    mrc_model *m = NULL;
+    mrc_status s = mrc_encoder_config_load(ctx, &c, path_of("pool"), MRC_HEAD_POOL, NULL);
+    const mrc_model_load_desc desc = { .path = path_of(i ? "towers" : "pool"), .config = &c,
+                                       .question_path = i ? NULL : path_of("pool2") };
+    if (s == MRC_OK) s = mrc_model_load(ctx, &m, &desc);
+    mrc_model_free(m);
+    return s;
+}
+
 static mrc_status import_examples(mrc_ctx *ctx, size_t i) {
     mrc_answer answer = { "b", 1, 2 };
     const mrc_example list[] = {
@@ -151,7 +163,7 @@ static const struct call {
     { "vectors_save", save_vectors, 3 }, { "vectors_load", load_vectors, 3 },
     { "pairs_load", load_pairs, sizeof pair_files / sizeof *pair_files },
     { "tokenizer_load", load_tokenizer, sizeof tokenizers / sizeof *tokenizers },
-    { "encoder", encode, 2 }, { "dataset_new", import_examples, 2 },
+    { "encoder", encode, 2 }, { "towers", load_towers, 2 }, { "dataset_new", import_examples, 2 },
 };
 
 //==============================================================================
@@ -222,7 +234,17 @@ static void begin(mrc_ctx *ctx) {
     file_new("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
     file_new("run.trec", "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 1e1 x\nq1 Q0 d3 3 -1 x\n");
     model_new(ctx, "pool", MRC_HEAD_POOL);
+    model_new(ctx, "pool2", MRC_HEAD_POOL);
     model_new(ctx, "tokens", MRC_HEAD_TOKENS);
+    mrc_model_config c;
+    mrc_model *m = NULL;
+    mrc_encoder_config_load(ctx, &c, path_of("pool"), MRC_HEAD_POOL, NULL);
+    const mrc_model_load_desc towers = { .path = path_of("pool"), .config = &c,
+                                         .question_path = path_of("pool2") };
+    CHECK(mrc_model_load(ctx, &m, &towers) == MRC_OK
+          && mrc_model_save(ctx, m, path_of("towers"), "data") == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    mrc_model_free(m);
 }
 
 int main(void) {

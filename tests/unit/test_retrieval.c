@@ -334,6 +334,66 @@ static void test_directories(void) {
     }
 }
 
+// Two towers are one model: passages are read by the one, questions by the other, also when the
+// folder that was saved is read back.
+static void encode_by(const char *path, const char *query_path, mrc_side side, mrc_vectors *v) {
+    const mrc_passage texts[] = { { "", "", "what is one", 11 }, { "", "", "it is", 5 } };
+    const mrc_encoder_desc desc = { .query_path = query_path };
+    mrc_encoder *e;
+    memset(v, 0, sizeof *v);
+    CHECK(mrc_encoder_new(ctx, &e, path, &desc) == MRC_OK, "encoder: %s", message);
+    CHECK(mrc_encoder_encode(e, side, texts, 2, v) == MRC_OK, "encode: %s", message);
+    mrc_encoder_free(e);
+}
+
+static void tower_new(char *path, const char *name, const mrc_model_config *c, uint64_t seed) {
+    mrc_model *m;
+    strcpy(path, path_of(name));
+    CHECK(mrc_model_new(ctx, &m, c, MRC_DTYPE_F32, seed) == MRC_OK, "model: %s", message);
+    CHECK(mrc_model_save(ctx, m, path, "data") == MRC_OK, "save: %s", message);
+    mrc_model_free(m);
+}
+
+static void test_towers(void) {
+    mrc_model_config c = small(MRC_HEAD_POOL), narrow = c;
+    char passages[256], questions[256], other[256], both[256], file[300];
+    mrc_model *m;
+    narrow.hidden_size = 16;
+    tower_new(passages, "tower_a", &c, 5);
+    tower_new(questions, "tower_b", &c, 6);
+    tower_new(other, "tower_c", &narrow, 7);
+    strcpy(both, path_of("towers"));
+    mrc_model_load_desc desc = { .path = passages, .question_path = questions, .config = &c };
+    if (!CHECK(mrc_model_load(ctx, &m, &desc) == MRC_OK, "two towers: %s", message)) return;
+    CHECK(mrc_params_find(m->params, "question_encoder.roberta.embeddings.LayerNorm.weight")
+          && mrc_params_find(m->params, "roberta.embeddings.LayerNorm.weight"), "names: %s",
+          mrc_params_at(m->params, 0)->name);
+    CHECK(mrc_model_save(ctx, m, both, "data") == MRC_OK, "save: %s", message);
+    mrc_model_free(m);
+    snprintf(file, sizeof file, "%s/question_encoder/config.json", both);
+    CHECK(mrc_path_kind(file) == MRC_PATH_FILE, "no %s", file);
+    for (int side = 0; side < 2; side++) {
+        mrc_vectors v[3];
+        encode_by(both, NULL, (mrc_side)side, &v[0]);
+        encode_by(passages, questions, (mrc_side)side, &v[1]);
+        encode_by(side == MRC_SIDE_QUERY ? questions : passages, NULL, (mrc_side)side, &v[2]);
+        for (int i = 1; i < 3; i++) {
+            CHECK(v[0].n == 2 && v[i].n == 2 && v[0].width == v[i].width
+                  && !memcmp(v[0].rows, v[i].rows, 2 * v[0].width * sizeof(float)),
+                  "side %d: other vectors than %s", side, i > 1 ? "the tower's" : "the two's");
+        }
+        for (int i = 0; i < 3; i++) mrc_vectors_free(&v[i]);
+    }
+    desc.question_path = other;
+    CHECK(mrc_model_load(ctx, &m, &desc) == MRC_ERR_ARG && strstr(message, "rows of 16") && !m,
+          "towers of two widths: %s", message);
+    mrc_ctx_clear_error(ctx);
+    desc.question_path = path_of("absent");
+    CHECK(mrc_model_load(ctx, &m, &desc) != MRC_OK && strstr(message, "absent") && !m,
+          "no second tower: %s", message);
+    mrc_ctx_clear_error(ctx);
+}
+
 int main(void) {
     if (!folder_new("retrieval")) return test_end();
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
@@ -343,6 +403,7 @@ int main(void) {
     test_plan();
     test_caching();
     test_directories();
+    test_towers();
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
     folder_end();
