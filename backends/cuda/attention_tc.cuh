@@ -82,6 +82,21 @@ template <int ARCH, int ROWS> struct tca_walk {
         tca_put<ARCH, ROWS>(to->a, a);
         tca_put<ARCH, ROWS>(to->b, b);
     }
+    // Waits for tile t, which may then be read, and begins tile t + 1 where there is one: whether
+    // there is.  `rows` of the walk exist from `row` on.
+    template <class T>
+    __device__ __forceinline__ bool turn(tca_pair<ROWS> (&ring)[2], int t, int tiles,
+                                         const mrc_cuda_matrix<const T> &ma,
+                                         const mrc_cuda_matrix<const T> &mb, size_t row,
+                                         size_t column, int rows, int d) {
+        const bool more = t + 1 < tiles;
+        const int next = (t + 1) * ROWS;
+        if (ARCH != 70 && !MRC_BUG(ATTENTION_WAIT)) cp_async_wait<0>();
+        if (!MRC_BUG(ATTENTION_BARRIER)) __syncthreads();
+        if (more) begin(&ring[(t + 1) & 1], ma, mb, row + (size_t)next, column, rows - next, d);
+        if (ARCH != 70) cp_async_commit();
+        return more;
+    }
 };
 
 // After so many tiles: nothing is on its way to shared memory any more.
@@ -414,15 +429,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
     tca_put<ARCH, TCA_ROWS>(s->q, held);
     own.rows = s->q + first;
     for (int t = -1; t < ends; t++) {
-        const bool more = t + 1 < ends;
-        const int k0 = t * WALK, next = k0 + WALK;
-        if (ARCH != 70 && !MRC_BUG(ATTENTION_WAIT)) cp_async_wait<0>();
-        if (!MRC_BUG(ATTENTION_BARRIER)) __syncthreads();
-        if (more) {
-            walk.begin(&s->ring[(t + 1) & 1], a.k, a.v, row + (size_t)next, head, q.keys - next,
-                       a.d);
-        }
-        if (ARCH != 70) cp_async_commit();
+        const bool more = walk.turn(s->ring, t, ends, a.k, a.v, row, head, q.keys, a.d);
+        const int k0 = t * WALK;
         if (t == 0) own.load(lane);
         if (t >= 0) {
             tca_forward<T, ARCH>(a, q, own, &s->ring[t & 1], s->turn, begin, k0, lane, top, sum,
@@ -539,15 +547,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
     queries.rows = s->own.a + first;
     slopes.rows = s->own.b + first;
     for (int t = -1; t < ends; t++) {
-        const bool more = t + 1 < ends;
-        const int k0 = t * WALK, next = k0 + WALK;
-        if (ARCH != 70) cp_async_wait<0>();
-        __syncthreads();
-        if (more) {
-            walk.begin(&s->ring[(t + 1) & 1], a.k, a.v, row + (size_t)next, head, q.keys - next,
-                       a.d);
-        }
-        if (ARCH != 70) cp_async_commit();
+        const bool more = walk.turn(s->ring, t, ends, a.k, a.v, row, head, q.keys, a.d);
+        const int k0 = t * WALK;
         if (t == 0) queries.load(lane);
         if (t == 0) slopes.load(lane);
         const tca_pair<WALK> *tile = &s->ring[t & 1];
@@ -629,16 +630,9 @@ __global__ void __launch_bounds__(TCA_THREADS, ARCH == 70 ? 2 : 3)
     keys.rows = s->own.a + first;
     values.rows = s->own.b + first;
     for (int t = -1; t < ends; t++) {
-        const bool more = t + 1 < ends;
-        const int q0 = t * WALK, next = q0 + WALK;
-        if (ARCH != 70) cp_async_wait<0>();
-        __syncthreads();
-        if (more) {
-            walk.begin(&s->ring[(t + 1) & 1], a.q, a.dy, row + (size_t)next, head,
-                       q.length - next, a.d);
-            stat = tca_stat(a, q, next);
-        }
-        if (ARCH != 70) cp_async_commit();
+        const bool more = walk.turn(s->ring, t, ends, a.q, a.dy, row, head, q.length, a.d);
+        const int q0 = t * WALK;
+        if (more) stat = tca_stat(a, q, q0 + WALK);
         if (t == 0) keys.load(lane);
         if (t == 0) values.load(lane);
         const tca_pair<WALK> *tile = &s->ring[t & 1];
