@@ -130,14 +130,18 @@ static mrc_status encode(mrc_ctx *ctx, size_t i) {
     return s;
 }
 
-// Two towers, from two folders and from one that has both.
-static mrc_status load_towers(mrc_ctx *ctx, size_t i) {
+// Two towers, from two folders or from one that has both.
+static mrc_status towers_new(mrc_ctx *ctx, mrc_model **m, int both) {
     mrc_model_config c;
-    mrc_model *m = NULL;
     mrc_status s = mrc_encoder_config_load(ctx, &c, path_of("pool"), MRC_HEAD_POOL, NULL);
-    const mrc_model_load_desc desc = { .path = path_of(i ? "towers" : "pool"), .config = &c,
-                                       .question_path = i ? NULL : path_of("pool2") };
-    if (s == MRC_OK) s = mrc_model_load(ctx, &m, &desc);
+    const mrc_model_load_desc desc = { .path = path_of(both ? "towers" : "pool"), .config = &c,
+                                       .question_path = both ? NULL : path_of("pool2") };
+    *m = NULL;
+    return s == MRC_OK ? mrc_model_load(ctx, m, &desc) : s;
+}
+static mrc_status load_towers(mrc_ctx *ctx, size_t i) {
+    mrc_model *m;
+    mrc_status s = towers_new(ctx, &m, i != 0);
     mrc_model_free(m);
     return s;
 }
@@ -236,12 +240,8 @@ static void begin(mrc_ctx *ctx) {
     model_new(ctx, "pool", MRC_HEAD_POOL);
     model_new(ctx, "pool2", MRC_HEAD_POOL);
     model_new(ctx, "tokens", MRC_HEAD_TOKENS);
-    mrc_model_config c;
-    mrc_model *m = NULL;
-    mrc_encoder_config_load(ctx, &c, path_of("pool"), MRC_HEAD_POOL, NULL);
-    const mrc_model_load_desc towers = { .path = path_of("pool"), .config = &c,
-                                         .question_path = path_of("pool2") };
-    CHECK(mrc_model_load(ctx, &m, &towers) == MRC_OK
+    mrc_model *m;
+    CHECK(towers_new(ctx, &m, 0) == MRC_OK
           && mrc_model_save(ctx, m, path_of("towers"), "data") == MRC_OK, "%s",
           mrc_ctx_message(ctx));
     mrc_model_free(m);
