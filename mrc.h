@@ -7585,9 +7585,10 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after t
 // The inputs of a node by name: mrc__OP_inputs is a struct of tensors, in the order of node->in.
 #define MRC__INPUTS(node, op) ((const mrc__##op##_inputs *)(const void *)(node)->in)
 #define MRC__INPUT(op, name) (offsetof(mrc__##op##_inputs, name) / sizeof(mrc_tensor *))
+#define MRC__NODE_OF(ctx, op, inputs, n)                                                    \
+    mrc__node_new(ctx, op, (mrc_tensor *const *)(const void *)&(inputs), n)
 #define MRC__NODE(ctx, NAME, inputs)                                                        \
-    mrc__node_new(ctx, MRC__OP_##NAME, (mrc_tensor *const *)(const void *)&(inputs),        \
-                  sizeof(inputs) / sizeof(mrc_tensor *))
+    MRC__NODE_OF(ctx, MRC__OP_##NAME, inputs, sizeof(inputs) / sizeof(mrc_tensor *))
 
 static mrc_in mrc__in(const mrc_tensor *t) {
     return (mrc_in){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
@@ -9673,7 +9674,7 @@ static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tenso
     if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
     *n = x->shape[0];
     *h = weights[1]->shape[1];
-    return mrc__node_new(ctx, op, (mrc_tensor *const *)(const void *)&in, 10);
+    return MRC__NODE_OF(ctx, op, in, sizeof in / sizeof(mrc_tensor *));
 }
 
 static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
@@ -10208,9 +10209,8 @@ static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor 
         .logits = logits, .targets = targets, .cu_seqlens = batch->cu_seqlens,
         .loss_begin = batch->loss_begin, .loss_end = batch->loss_end, .denominator = denominator,
         .alpha = alpha };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY,
-                                   (mrc_tensor *const *)(const void *)&in,
-                                   MRC__INPUT(cross_entropy, alpha) + (alpha != NULL));
+    mrc_node *node = MRC__NODE_OF(ctx, MRC__OP_CROSS_ENTROPY, in,
+                                  MRC__INPUT(cross_entropy, alpha) + (alpha != NULL));
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
     node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
@@ -25412,6 +25412,18 @@ typedef enum mrc__drop {
     MRC__DROP_CLASSIFIER
 } mrc__drop;
 
+// Whose activation a map has.
+typedef enum mrc__act_of { MRC__ACT_OWN, MRC__ACT_HIDDEN, MRC__ACT_CLASSIFIER } mrc__act_of;
+
+// The head of a cross-encoder, on the first row: dropout where there is some before `dense`,
+// act(dense), perhaps a norm, dropout, answer.  answer NULL: the family has no such head.
+typedef struct mrc__score_form {
+    const char *dense, *norm, *answer;
+    mrc__act_of act_of;
+    mrc_act     act;                        // where it is the form's own
+    int         inside, drops;              // dense is named behind the encoder's prefix
+} mrc__score_form;
+
 // How a family differs.  A name is what stands between the prefix (of a layer: the layer's own
 // prefix) and ".weight"; NULL: the family has none.
 typedef struct mrc__family {
@@ -25449,6 +25461,7 @@ typedef struct mrc__family {
     int         projects;                   // projection is there though the widths are equal
     int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
     int         pads_are_one;               // tables' rows without a gradient: 1, whatever the pad
+    mrc__score_form score;
     mrc__drop   drop_tables, drop_weights, drop_out, drop_inner, drop_down, drop_head;
     mrc_model_config defaults;
 } mrc__family;
@@ -25466,8 +25479,11 @@ typedef struct mrc__family {
     .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 512,   \
     .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,                        \
     .initializer_range = 0.02, .hidden_act = MRC_ACT_GELU
+#define MRC__CLASSIFIER .dense = "classifier.dense", .answer = "classifier.out_proj", .drops = 1
+#define MRC__ROBERTA_SCORE .score = { MRC__CLASSIFIER, .act = MRC_ACT_TANH }
 #define MRC__ROBERTA_ROW .prefix = "roberta.", MRC__BERT_TABLES, MRC__BERT_TYPES,           \
-    MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1
+    MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1,       \
+    MRC__ROBERTA_SCORE
 #define MRC__ROBERTA_DEFAULTS(words) .defaults = { MRC__BASE_SIZES, .vocab_size = words,    \
     .type_vocab_size = 2, .layer_norm_eps = 1e-12, .pad_token_id = 1 }
 
@@ -25476,7 +25492,8 @@ typedef struct mrc__family {
     .layer = "encoder.layer.#.", .out = "attention.output.dense",                           \
     .out_norm = "attention.output.LayerNorm", .up = "intermediate.dense",                   \
     .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,               \
-    .relative = "encoder.rel_embeddings"
+    .relative = "encoder.rel_embeddings",       /* pooler_dropout is 0 in all of them */    \
+    .score = { .dense = "pooler.dense", .act = MRC_ACT_GELU, .answer = "classifier" }
 
 static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
     [MRC_MODEL_ROBERTA] = { .word = "roberta", .architecture = "RobertaForQuestionAnswering",
@@ -25484,6 +25501,8 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
     [MRC_MODEL_BERT] = { .word = "bert", .architecture = "BertForQuestionAnswering",
         .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
         .pooler = "pooler.dense",
+        .score = { .dense = "pooler.dense", .inside = 1, .act = MRC_ACT_TANH,
+                   .answer = "classifier" },
         .defaults = { MRC__BASE_SIZES, .vocab_size = 30522, .type_vocab_size = 2,
                       .layer_norm_eps = 1e-12 } },
     [MRC_MODEL_XLM_ROBERTA] = { .word = "xlm-roberta",
@@ -25494,7 +25513,7 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         MRC__ROBERTA_DEFAULTS(30522) },
     [MRC_MODEL_ELECTRA] = { .word = "electra", .architecture = "ElectraForQuestionAnswering",
         .prefix = "electra.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
-        .projection = "embeddings_project",
+        .projection = "embeddings_project", .score = { MRC__CLASSIFIER, .act = MRC_ACT_GELU },
         .defaults = { .vocab_size = 30522, .embedding_size = 128, .hidden_size = 256,
                       .num_hidden_layers = 12, .num_attention_heads = 4,
                       .intermediate_size = 1024, .max_position_embeddings = 512,
@@ -25509,6 +25528,7 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         .down_norm = "output_layer_norm", .drop_tables = MRC__DROP_HIDDEN,
         .drop_weights = MRC__DROP_ATTENTION, .drop_down = MRC__DROP_HIDDEN,
         .drop_head = MRC__DROP_CLASSIFIER,
+        .score = { .dense = "pre_classifier", .act = MRC_ACT_RELU, .answer = "classifier" },
         .defaults = { .vocab_size = 30522, .hidden_size = 768, .num_hidden_layers = 6,
                       .num_attention_heads = 12, .intermediate_size = 3072,
                       .max_position_embeddings = 512, .hidden_dropout_prob = 0.1,
@@ -25524,6 +25544,7 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         .down_norm = "full_layer_layer_norm", .pooler = "pooler",
         .drop_tables = MRC__DROP_HIDDEN, .drop_weights = MRC__DROP_ATTENTION,
         .drop_out = MRC__DROP_HIDDEN,
+        .score = { .dense = "pooler", .inside = 1, .act = MRC_ACT_TANH, .answer = "classifier" },
         .defaults = { .vocab_size = 30000, .embedding_size = 128, .hidden_size = 4096,
                       .num_hidden_layers = 12, .num_hidden_groups = 1, .inner_group_num = 1,
                       .num_attention_heads = 64, .intermediate_size = 16384,
@@ -25536,7 +25557,7 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         .out = "attention.attn.o", .out_norm = "attention.LayerNorm", .up = "intermediate.dense",
         .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,
         .bias = "encoder.relative_attention_bias", .pooler = "pooler.dense", .counts_from_pad = 1,
-        .pads_are_one = 1,
+        .pads_are_one = 1, MRC__ROBERTA_SCORE,
         .defaults = { MRC__BASE_SIZES, .vocab_size = 30527, .layer_norm_eps = 1e-12,
                       .pad_token_id = 1, .relative_attention_num_buckets = 32 } },
     [MRC_MODEL_DEBERTA_V2] = { .word = "deberta-v2",
@@ -25566,6 +25587,8 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         .truncated = 1, .drop_tables = MRC__DROP_EMBEDDING, .drop_weights = MRC__DROP_ATTENTION,
         .drop_out = MRC__DROP_ATTENTION, .drop_inner = MRC__DROP_MLP,
         .drop_head = MRC__DROP_CLASSIFIER,
+        .score = { .dense = "head.dense", .act_of = MRC__ACT_CLASSIFIER, .norm = "head.norm",
+                   .answer = "classifier" },
         .defaults = { .vocab_size = 50368, .hidden_size = 768, .num_hidden_layers = 22,
                       .num_attention_heads = 12, .intermediate_size = 1152,
                       .max_position_embeddings = 8192, .initializer_range = 0.02,
@@ -25599,7 +25622,7 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
         .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
         .head_up = "qa_classifier.intermediate.dense", .head_down = "qa_classifier.output.dense",
         .head_norm = "qa_classifier.output.LayerNorm", .answer = "qa_classifier.qa_outputs",
-        .drop_head = MRC__DROP_HIDDEN,
+        .drop_head = MRC__DROP_HIDDEN, .score = { MRC__CLASSIFIER, .act_of = MRC__ACT_HIDDEN },
         .defaults = { .vocab_size = 50358, .hidden_size = 768, .num_hidden_layers = 12,
                       .num_attention_heads = 12, .intermediate_size = 3072,
                       .max_position_embeddings = 4096, .type_vocab_size = 2,
@@ -25611,6 +25634,17 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
     return &mrc__families[c->model_type];
+}
+
+// The family's, or one that a module of somebody's own has in its place.
+static mrc__score_form mrc__score_form_of(const mrc_model_config *c) {
+    mrc__score_form f = { .dense = "pooler.dense", .inside = 1, .act = MRC_ACT_TANH,
+                          .answer = "linear" };
+    if (c->encoder.score_kind == MRC_SCORE_LINEAR) f.dense = NULL;
+    if (c->encoder.score_kind == MRC_SCORE_FAMILY) f = mrc__family_of(c)->score;
+    if (f.act_of == MRC__ACT_HIDDEN) f.act = c->hidden_act;
+    if (f.act_of == MRC__ACT_CLASSIFIER) f.act = c->classifier_activation;
+    return f;
 }
 
 MRCDEF const char *mrc_model_type_name(mrc_model_type type) {
@@ -26628,43 +26662,6 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                                 MRC__INIT_UNIFORM, bound, name);
     b->m->weights->head[l][1] = mrc__make(b, c->head_hidden_size, 0, MRC__INIT_UNIFORM, bound,
                                           "%s.%zu.bias", module, l);
-}
-
-// The head of a cross-encoder: dropout where there is some before `dense`, act(dense), perhaps a
-// norm, dropout, answer.  answer NULL: the family has no such head.
-typedef struct mrc__score_form {
-    const char *dense, *norm, *answer;
-    mrc_act     act;
-    int         inside, drops;          // dense is named behind the encoder's prefix
-} mrc__score_form;
-static mrc__score_form mrc__score_form_of(const mrc_model_config *c) {
-    const mrc_score_kind kind = c->encoder.score_kind;
-    const mrc__score_form roberta = { "classifier.dense", NULL, "classifier.out_proj",
-                                      MRC_ACT_TANH, 0, 1 };
-    mrc__score_form f = { "pooler.dense", NULL, "classifier", MRC_ACT_TANH, 1, 0 };
-    if (kind != MRC_SCORE_FAMILY) f.answer = "linear";
-    if (kind == MRC_SCORE_LINEAR) f.dense = NULL;
-    if (kind != MRC_SCORE_FAMILY) return f;
-    switch (c->model_type) {
-    case MRC_MODEL_BERT: return f;
-    case MRC_MODEL_ALBERT: f.dense = "pooler"; return f;
-    case MRC_MODEL_DISTILBERT:
-        return (mrc__score_form){ "pre_classifier", NULL, "classifier", MRC_ACT_RELU, 0, 0 };
-    case MRC_MODEL_DEBERTA: case MRC_MODEL_DEBERTA_V2:      // pooler_dropout is 0 in all of them
-        return (mrc__score_form){ "pooler.dense", NULL, "classifier", MRC_ACT_GELU, 0, 0 };
-    case MRC_MODEL_MODERNBERT:
-        return (mrc__score_form){ "head.dense", "head.norm", "classifier",
-                                  c->classifier_activation, 0, 0 };
-    case MRC_MODEL_ELECTRA: case MRC_MODEL_BIG_BIRD:
-        f = roberta;
-        f.act = c->model_type == MRC_MODEL_ELECTRA ? MRC_ACT_GELU : c->hidden_act;
-        return f;
-    case MRC_MODEL_MOBILEBERT: case MRC_MODEL_SPLINTER: case MRC_MODEL_TYPE_COUNT:
-        return (mrc__score_form){0};
-    case MRC_MODEL_ROBERTA: case MRC_MODEL_XLM_ROBERTA: case MRC_MODEL_CAMEMBERT:
-    case MRC_MODEL_MPNET: break;
-    }
-    return roberta;
 }
 
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
@@ -28468,7 +28465,7 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
 static mrc_status mrc__towers_join(mrc_ctx *ctx, mrc_model *m, mrc_model *q) {
     mrc_params *p = q->params;
     m->question = q;
-    if (q->config.hidden_size != m->config.hidden_size || q->dtype != m->dtype) {
+    if (q->config.hidden_size != m->config.hidden_size) {
         return mrc__fail(ctx, MRC_ERR_ARG, "two towers: the questions' vectors come from rows of "
                          "%zu, the passages' from rows of %zu", q->config.hidden_size,
                          m->config.hidden_size);
