@@ -18416,33 +18416,28 @@ static void mrc__norm_replace(mrc__tok_run *r, const mrc__tok_step *s) {
 // A cluster of under 6 bytes that begins with a key becomes the text of the SHORTEST such key;
 // of other clusters each code point is looked up alone.
 //
+// Down the trie by the bytes of s.  2: a key ends, *at is its value's unit; 1: keys begin with all
+// of s; 0: none does.
+static inline int mrc__charsmap_walk(const mrc__tok_charsmap *map, const unsigned char *s,
+                                     size_t bytes, size_t *at) {
+    *at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
+    for (size_t i = 0; i < bytes; i++) {
+        *at ^= s[i];
+        if (s[i] == 0 || *at >= map->n_units || (map->units[*at] & 0x800000FFu) != s[i]) return 0;
+        const uint32_t u = map->units[*at];
+        *at ^= (size_t)(u >> 10) << ((u & 0x200) >> 6);
+        if (u >> 8 & 1) return 2;
+    }
+    return 1;
+}
+
 // The text for the shortest key that s begins with; NULL: none.  The file is not trusted.
 static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsigned char *s,
                                       size_t bytes) {
-    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
-    for (size_t i = 0; i < bytes; i++) {
-        at ^= s[i];
-        if (s[i] == 0 || at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return NULL;
-        uint32_t u = map->units[at];
-        at ^= (size_t)(u >> 10) << ((u & 0x200) >> 6);
-        if (!(u >> 8 & 1)) continue;
-        if (at >= map->n_units) return NULL;
-        size_t value = map->units[at] & 0x7FFFFFFFu;
-        return value < map->n_texts ? map->texts + value : NULL;
-    }
-    return NULL;
-}
-
-// Whether keys may begin with s, or be the beginning of it: 64 code points share all bytes but one.
-static int mrc__charsmap_has(const mrc__tok_charsmap *map, const unsigned char *s, size_t bytes) {
-    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
-    for (size_t i = 0; i < bytes; i++) {
-        at ^= s[i];
-        if (at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return 0;
-        if (map->units[at] >> 8 & 1) return 1;
-        at ^= (size_t)(map->units[at] >> 10) << ((map->units[at] & 0x200) >> 6);
-    }
-    return 1;
+    size_t at;
+    if (mrc__charsmap_walk(map, s, bytes, &at) != 2 || at >= map->n_units) return NULL;
+    size_t value = map->units[at] & 0x7FFFFFFFu;
+    return value < map->n_texts ? map->texts + value : NULL;
 }
 
 // `old` code points become the text.
@@ -18597,8 +18592,9 @@ static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mr
         if (cp == 0xD800) cp = 0xE000;
         if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
         if (!alive && cp % 64) continue;
-        size_t n = mrc_utf8_encode(cp, (char *)key);
-        alive = cp < 0x80 || mrc__charsmap_has(&s->map, key, n - 1);
+        size_t at, n = mrc_utf8_encode(cp, (char *)key);
+        // 64 code points share all bytes but one.
+        alive = cp < 0x80 || mrc__charsmap_walk(&s->map, key, n - 1, &at) != 0;
         if (!alive || !mrc__charsmap_find(&s->map, key, n)) continue;
         k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
     }
