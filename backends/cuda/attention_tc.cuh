@@ -99,6 +99,17 @@ template <int ARCH, int ROWS> struct tca_walk {
     }
 };
 
+// A warp's 16 rows: the first one's number in the block and in its sequence; the sequence's first
+// row in the batch, and the head's first column.
+struct tca_warp { int lane, first, begin; size_t row, head; };
+template <class T>
+__device__ __forceinline__ tca_warp tca_warp_of(const mrc_cuda_attention<T> &a,
+                                                const mrc_cuda_span &q) {
+    const int first = (int)threadIdx.x / 32 * 16;
+    return { (int)threadIdx.x % 32, first, q.begin + first, (size_t)q.first,
+             (size_t)q.head * (size_t)a.d };
+}
+
 // After so many tiles: nothing is on its way to shared memory any more.
 template <int ARCH> __device__ __forceinline__ void tca_end(int tiles) {
     if (ARCH != 70) cp_async_wait<0>();
@@ -417,9 +428,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, TCA_ROWS);
     if (q.begin >= q.length) return;
-    const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16;
-    const int begin = q.begin + first, ends = (q.keys + WALK - 1) / WALK;
-    const size_t row = (size_t)q.first, head = (size_t)q.head * (size_t)a.d;
+    const auto [lane, first, begin, row, head] = tca_warp_of(a, q);
+    const int ends = (q.keys + WALK - 1) / WALK;
     float o[TCA_D / 16][8] = {}, top[2] = { -INFINITY, -INFINITY }, sum[2] = {};
     tca_walk<ARCH, WALK> walk;
     tca_own<ARCH> own;
@@ -529,9 +539,8 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, TCA_ROWS);
     if (q.begin >= q.length) return;
-    const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16;
-    const int begin = q.begin + first, ends = (q.keys + WALK - 1) / WALK;
-    const size_t row = (size_t)q.first, head = (size_t)q.head * (size_t)a.d;
+    const auto [lane, first, begin, row, head] = tca_warp_of(a, q);
+    const int ends = (q.keys + WALK - 1) / WALK;
     float dq[TCA_D / 16][8] = {}, lse[8], delta[8];
     tca_walk<ARCH, TCA_ROWS> rows;
     tca_walk<ARCH, WALK> walk;
@@ -617,10 +626,8 @@ __global__ void __launch_bounds__(TCA_THREADS, ARCH == 70 ? 2 : 3)
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, TCA_ROWS);
     if (q.begin >= q.length) return;
-    const int lane = (int)threadIdx.x % 32, first = (int)threadIdx.x / 32 * 16;
-    const int begin = q.begin + first;
+    const auto [lane, first, begin, row, head] = tca_warp_of(a, q);
     const int ends = q.begin < q.keys ? (q.length + WALK - 1) / WALK : 0;
-    const size_t row = (size_t)q.first, head = (size_t)q.head * (size_t)a.d;
     float dk[TCA_D / 16][8] = {}, dv[TCA_D / 16][8] = {}, stat = 0;
     tca_walk<ARCH, TCA_ROWS> rows;
     tca_walk<ARCH, WALK> walk;
