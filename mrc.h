@@ -340,9 +340,9 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
 // a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
 // vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
 // vocab.txt, a tokenizer.json or a *.model.  Where tokenizer_config.json names a class, the folder
-// must have tokenizer.json or the file that this class reads.  A tokenizer.json is run as the Rust package runs it;
-// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
-// more than 64 KiB are refused.
+// must have tokenizer.json or the file that this class reads.  A tokenizer.json is run as the Rust
+// package runs it; a part of it that is not supported is refused by name.  Files of more than
+// 64 MiB and tokens of more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1

@@ -1355,7 +1355,8 @@ static void check_wrong_file(const char *class, const char *fast, const char *wa
     snprintf(config, sizeof config, "{\"tokenizer_class\": \"%s%s\"}", class, fast);
     snprintf(message, sizeof message, "tokenizer_class %s reads %s, which is not in this folder "
              "(found %s, expected %s%s, or another tokenizer_class in tokenizer_config.json)",
-             class, wants, found, wants, strcmp(wants, "tokenizer.json") ? " or tokenizer.json" : "");
+             class, wants, found, wants,
+             strcmp(wants, "tokenizer.json") ? " or tokenizer.json" : "");
     put("tokenizer_config.json", config, strlen(config));
     check_refused(folder, MRC_ERR_UNSUPPORTED, message, config);
 }
