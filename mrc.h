@@ -34106,7 +34106,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
     if ((unsigned)d->form > MRC_FORM_BITS) return "there is no such form";
     if (v->offsets && d->graph) return "a graph is of one vector a passage, not of token rows";
     if (v->offsets && d->form > MRC_FORM_BF16) {
-        return "token rows are kept as f32 or bf16, or as residual codes (--bits)";
+        return "token rows are kept as f32 or bf16, or as residual codes (residual_bits)";
     }
     if (!v->offsets && bits) return "residual codes are of token rows";
     if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
@@ -35118,7 +35118,7 @@ static mrc_status mrc__dir_module_config(const mrc__encoder_dir *d, const mrc_js
     MRC__TRY(mrc__path_in(d->ctx, file, sizeof file, folder, "config.json"));
     if (mrc_path_kind(file) != MRC_PATH_FILE) {
         return mrc__fail(d->ctx, MRC_ERR_ARG, "%s: no such file, and modules.json names it "
-                         "(--pooling goes without)", file);
+                         "(it is not read where pooling is given)", file);
     }
     return mrc_json_load(d->ctx, out, file);
 }
@@ -35248,7 +35248,7 @@ static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) 
     int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
     MRC__TRY(mrc__dir_modules(d));
     if (pooling) {
-        MRC__TRY(mrc__pooling_bit(d->ctx, "--pooling", pooling, c));
+        MRC__TRY(mrc__pooling_bit(d->ctx, d->path, pooling, c));
     } else if (pool) {
         MRC__TRY(mrc__dir_pooling(d, pool));
     } else if (dpr) {
@@ -35485,7 +35485,7 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
     out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
     if (s == MRC_OK && pooling && out->head != MRC_HEAD_POOL) {
-        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one "
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: pooling is of encoders whose texts become one "
                       "vector (found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
                       ? "a vector a token" : "a cross-encoder");
     }
@@ -35850,7 +35850,7 @@ static mrc_status mrc__encoder_marker(mrc_encoder *e, const char *path, const ch
     *out = *token ? mrc_tokenizer_id(e->tok, token) : -1;
     if (!*token || *out >= 0) return MRC_OK;
     return mrc__fail(e->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no marker \"%.60s\" "
-                     "(--query_marker and --passage_marker name others, \"\" none)", path, token);
+                     "(query_marker and passage_marker name others, \"\" none)", path, token);
 }
 
 // The ids of the skiplist's words; a word that the vocabulary lacks is none.
@@ -36311,16 +36311,17 @@ static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
         const mrc_json *score = x->type == MRC_JSON_ARRAY && x->child ? x->child->next : NULL;
         const mrc_passage *p = id ? mrc__ids_find(&l->corpus_ids, mrc__id_of(id, digits)) : NULL;
         if (!p) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that --passages "
-                             "does not have", l->path, row->line, row->column);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that is not "
+                             "among the passages (found %s)", l->path, row->line, row->column,
+                             id ? mrc__id_of(id, digits) : "nothing");
         }
         MRC__TRY(mrc__row_add(l, first, p->id, p->title, p->text, p->text_bytes,
                               score && score->type == MRC_JSON_NUMBER ? score->number
                               : (double)NAN));
     }
     if (!query) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that --queries does "
-                         "not have (found %s)", l->path, row->line, row->column,
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that is not among "
+                         "the queries (found %s)", l->path, row->line, row->column,
                          row->child ? mrc__id_of(row->child, digits) : "nothing");
     }
     return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
@@ -36359,8 +36360,8 @@ static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
         for (size_t i = 1; i < n; i++) {
             const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
             if (q && !p) {
-                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: --passages has no %s", l->path,
-                                 number, field[i]);
+                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: names a passage that is not "
+                                 "among the passages (found %s)", l->path, number, field[i]);
             }
             MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
                                   p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
@@ -36510,8 +36511,8 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
         }
     }
     if (s == MRC_OK && missing) {
-        mrc__note(l->ctx, "%s: names %zu passages that --passages does not have", desc->negatives,
-                  missing);
+        mrc__note(l->ctx, "%s: names %zu passages that are not among the passages",
+                  desc->negatives, missing);
     }
     mrc__judgements_free(l->ctx, &j);
     return s;
@@ -36634,8 +36635,8 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
     }
     if (desc->qrels) {
         if (!desc->passages) {
-            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected --passages "
-                             "FILE too)", desc->qrels);
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected a file of "
+                             "passages too)", desc->qrels);
         }
         MRC__TRY(mrc__pairs_qrels(l, desc->qrels));
     } else {
@@ -36645,8 +36646,8 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
         MRC__TRY(s);
     }
     if (desc->negatives && !desc->passages) {
-        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
-                         desc->negatives);
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected a file of passages "
+                         "too)", desc->negatives);
     }
     for (size_t i = 0; desc->whole && l->corpus && i < mrc_passages_size(l->corpus); i++) {
         const mrc_passage *x = mrc_passages_at(l->corpus, i);

@@ -660,7 +660,7 @@ static const struct encoder_dir_case {
     { .modules = POOL, .pooling = "lasttoken", .poolings = 32 },
     { .modules = POOL, .pooling = "last", .poolings = 32 },
     { .modules = POOL, .pooling = "pooler", .poolings = 1 },
-    { .modules = POOL, .pooling = "no", .words = "--pooling|pooling no is not" },
+    { .modules = POOL, .pooling = "no", .words = "pooling no is not" },
     { .modules = "[" MODULE("LSTM") "]", .words = "modules.json:1:2|LSTM" },
     { .modules = "[{\"path\": \"/x\", \"type\": \"Pooling\"}]", .words = "leads out" },
     { .modules = "[{\"path\": \"a/../b\", \"type\": \"Pooling\"}]", .words = "leads out" },
