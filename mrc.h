@@ -75,6 +75,16 @@
 //     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
+//
+// api.x declares functions, impl.x implements them (one api section may have several); op.x is one
+// op: its formula, its plain kernels, its builder and its backward.  In the comments below:
+//     HF              Hugging Face, mostly its package transformers
+//     Rust package    HF's package tokenizers
+//     PARITY n        section n of tests/PARITY.md: the results that must equal those of a peer
+//     RELIABILITY n   section n of tests/RELIABILITY.md: damaged files and faults
+//     reference run   the training run that PARITY 0 describes; in short: reference
+//     row             of a matrix: the numbers of one token; of a data file: one record
+//
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.reader  >>api.tokenizer
 //     >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble  >>api.metrics
 //     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
@@ -110,9 +120,10 @@
 #define MRC_H
 
 //==============================================================================
-// >>api.config
+// >>api.config   version, build macros, element types, the allocator
 //==============================================================================
-// Before the first system header: <stdint.h> already fixes what POSIX shows.
+// POSIX's feature-test macro must be defined before the first system header is included: even
+// <stdint.h> decides which POSIX functions all later headers declare.
 #if defined(MRC_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -208,12 +219,13 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 // >>api.backend   what computes: processors or a device, and with which instructions
 //
 // A backend instance has memory, kernels and, on the cpu, a pool of threads.  It belongs to one
-// thread at a time.  What a backend implements stands in api.kernels.
+// thread at a time.  The functions that a backend implements are in api.kernels.
 //==============================================================================
-// What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
-// nearest with ties to even; sums stay f32, and so does everything between two products.  Products
-// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32; attention's
-// are rounded where the processor has an instruction for such products.
+// The operands of matrix products of f32: the numbers themselves, or the numbers rounded to bf16
+// (to the nearest, ties to even).  Sums stay f32, and so does everything between two products.
+// Products with fewer than 16 columns (the last map of a head) and the recurrent products of an
+// LSTM are always f32.  Attention's operands are rounded only where the processor has an
+// instruction for such products.
 typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 typedef enum mrc_isa {
@@ -293,7 +305,10 @@ MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
 MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes);
 
 //==============================================================================
-// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model and its tokenizer as one object
+//
+// mrc_reader_new() loads a model directory.  mrc_reader_answer() encodes questions with their
+// passages, runs the model and decodes the answers.
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -330,10 +345,11 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
                                     mrc_reply *replies);
 
 //==============================================================================
-// >>api.tokenizer   text into token ids: WordPiece, BPE and Unigram, as Hugging Face's readers do
+// >>api.tokenizer   text into token ids, with the results of Hugging Face's tokenizers
 //
-// mrc_tokenizer_load() reads what a model directory has.  Every token knows the code points of the
-// text that it stands for, so that an answer can be cut out of its passage.
+// WordPiece, BPE and Unigram.  mrc_tokenizer_load() reads the tokenizer files of a model directory.
+// Every token has the positions of its code points in the text, so that an answer can be cut out
+// of its passage.
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 // path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
@@ -394,8 +410,9 @@ MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is
 //==============================================================================
 // >>api.dataset   questions with their passages and answers, read from a file
 //
-// SQuAD, KorQuAD and KLUE JSON, JSONL and Arrow become one list of mrc_example.  A row that cannot
-// be used is left out, counted and logged.
+// SQuAD, KorQuAD and KLUE files (JSON, JSONL, Arrow) become one list of mrc_example.  For training,
+// a row that cannot be used is left out and counted, and the first ten are logged.  For answering
+// and scoring every question is kept.
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -439,10 +456,10 @@ MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file'
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
 
 //==============================================================================
-// >>api.encode   examples into features, the rows of token ids that a model is given
+// >>api.encode   examples into features: the windows of token ids that a model reads
 //
-// A passage that is longer than the model's rows becomes several overlapping windows, each with
-// the whole question: one feature is one window.
+// A passage that is longer than the model allows becomes several overlapping windows, each with
+// the whole question.  One feature is one window.
 //==============================================================================
 // One window of one example.  Positions count rows of the window.
 typedef struct mrc_feature {
@@ -482,10 +499,10 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 MRCDEF void       mrc_features_free(mrc_features *f);
 
 //==============================================================================
-// >>api.batch   which features go together, and how they reach the device
+// >>api.batch   which features of an epoch are computed together
 //
-// A plan orders the features of an epoch into batches.  A batch lays its features behind one
-// another without padding and has them in the backend's memory.
+// A plan orders the features of an epoch into batches.  mrc_model_batch() (api.model) copies the
+// features of one batch to the backend, one after the other, without padding between them.
 //==============================================================================
 typedef enum mrc_batching {
     MRC_BATCHING_RANDOM, MRC_BATCHING_SEQUENTIAL, MRC_BATCHING_SORTED, MRC_BATCHING_TOKEN_BUDGET
@@ -506,10 +523,10 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits into answers, in three ways that Hugging Face's code has
+// >>api.decode   logits into answers, by one of three algorithms of Hugging Face
 //
-// A model gives each token a logit as the first of the answer and one as the last.  Decoding finds
-// the spans with the best pairs over all windows of a question, best first.
+// A model gives each token two logits: one as the first token of the answer, one as the last.
+// Decoding goes through all windows of a question and lists the best spans, best first.
 //==============================================================================
 typedef enum mrc_decode_kind {
     // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
@@ -583,7 +600,10 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc
 MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e);
 
 //==============================================================================
-// >>api.ensemble   one answer out of several models' (PARITY 3.16)
+// >>api.ensemble   makes one answer from the answers of several models (PARITY 3.16)
+//
+// mrc_ensemble_vote() takes the n-best answers of each model and chooses one text.
+// mrc_ensemble_mean() averages the logits of the models, which are then decoded as usual.
 //==============================================================================
 typedef enum mrc_ensemble {
     MRC_ENSEMBLE_PROBABILITY_SUM,   // the text with the largest sum over all lists
@@ -603,7 +623,10 @@ MRCDEF void       mrc_ensemble_mean(const float *const *logits, size_t n_models,
                                     const double *weights, size_t n, float *out);
 
 //==============================================================================
-// >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
+// >>api.metrics   the scores of the official scripts, digit for digit (PARITY 3.1 to 3.3)
+//
+// SQuAD 1 and 2, KorQuAD and KLUE: the score of one prediction, the means over questions, and
+// SQuAD 2's best threshold for "no answer".
 //==============================================================================
 typedef enum mrc_metric {
     MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD, MRC_METRIC_SQUAD_V2, MRC_METRIC_KLUE
@@ -633,12 +656,12 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 //==============================================================================
 // >>api.model   encoders with their heads, and Hugging Face's model directory
 //
-// A model is an encoder (token ids to one row of H numbers a token) and a head (rows to what the
-// task wants: logits of answers, vectors, a score).  It is loaded from and saved as a model
+// A model is an encoder (token ids to one row of H numbers for each token) and a head (rows to the
+// result of the task: logits of answers, vectors, a score).  It is loaded from and saved as a model
 // directory: config.json, model.safetensors and the tokenizer's files.
 //==============================================================================
-// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
-// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
+// GELU is x Phi(x), computed with erf.  GELU_TANH is the approximation with tanh (hidden_act
+// "gelu_new", "gelu_pytorch_tanh"), with other results.  SILU is x sigmoid(x).
 typedef enum mrc_act {
     MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
     MRC_ACT_COUNT
@@ -836,8 +859,9 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 //==============================================================================
 // >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
 //
-// An optimizer holds the moments of a list of parameters.  A step turns gradients into new
-// weights; a schedule says the learning rate of each step.
+// An optimizer has the moments of a list of parameters, and their averages if these are wanted.  A
+// step turns gradients into new weights.  A schedule gives the factor of the learning rate for
+// each step.
 //==============================================================================
 typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
 
@@ -939,10 +963,11 @@ MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2],
 MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
 
 //==============================================================================
-// >>api.train   one optimizer step; what training takes, before it begins
+// >>api.train   runs one optimizer step; computes the memory that training will need
 //==============================================================================
-// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
-// p = exp(lp_y).  Zero-initialised: cross-entropy.
+// The loss of one target (PARITY 3.13).  lp is the log softmax over the window's K rows, y the
+// target, and p = exp(lp_y).  A zero-initialised struct means cross-entropy.  With reference 1 the
+// formula is that of the reference run:
 //   CE                -lp_y
 //   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
 //   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
@@ -1018,12 +1043,13 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
 //==============================================================================
-// >>api.predict   all features through a model: logits, or figures
+// >>api.predict   runs a model over all features: gives the logits, or the loss and the metrics
 //==============================================================================
-// Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
-// stop the run with a status.  Holds one batch.  With a communicator it is collective: each rank
-// computes every n_ranks'th batch, all are given all logits, and hold n_ranks batches; a status
-// that is not MRC_OK on one rank, be it fn's or progress's, ends the run on all of them.
+// Runs the model over all features in order, batch_size at a time, and passes the logits of each
+// feature to fn.  If fn returns a status other than MRC_OK, the run stops.  One batch is in memory
+// at a time.  With a communicator all ranks must make this call: each rank computes every
+// n_ranks-th batch, receives the logits of all batches, and has n_ranks batches in memory.  If fn
+// or progress returns a status other than MRC_OK on one rank, the run stops on all ranks.
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
@@ -1066,16 +1092,17 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.checkpoint   states of a training run on disk, from which it goes on to the same bytes
+// >>api.checkpoint   saves a training run; a run that is resumed ends with the same bytes
 //
-// A checkpoint is a folder that appears whole or not at all.  The newest whose checksums hold is
-// found again after a kill.
+// A checkpoint is a folder that appears whole or not at all.  After a run was killed,
+// mrc_checkpoint_find() finds the newest checkpoint whose checksums are right.
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
 // trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
-// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
-// place and renamed: the rename is the commit.  An older folder of that name is replaced.  With a
-// sharded optimizer all ranks call it, and those but rank 0 only send their moments.
+// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  The folder is
+// written under a temporary name and then renamed: the rename is the commit.  An older folder of
+// that name is replaced.  With a sharded optimizer all ranks make this call; ranks other than 0
+// only send their moments.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state);
@@ -1089,11 +1116,12 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.retrieval   passages by words: BM25 over an inverted index on disk (PARITY 3.10)
+// >>api.retrieval   finds passages by words: BM25 over an inverted index on disk (PARITY 3.10)
 //
-// An index is a folder: index.bin, whose 64 KiB blocks each have a checksum, and what the analyzer
-// needs (a vocabulary).  Opening reads the end of the file; a searcher reads the dictionary, and of
-// the postings what its queries ask for.
+// This section also reads files of passages and turns text into terms (analyzers).
+// An index is a folder with index.bin, whose 64 KiB blocks each have a checksum, and with a
+// vocabulary if the analyzer needs one.  Opening an index reads the end of index.bin only.  A
+// searcher reads the dictionary, and later the postings of the terms in its queries.
 //==============================================================================
 typedef struct mrc_passage {
     const char *id, *title, *text;  // UTF-8, NUL behind; the title may be ""
@@ -1173,12 +1201,13 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
                              mrc_hit *hits, size_t *n_hits);
 
 //==============================================================================
-// >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
+// >>api.vectors   embeddings (rows of floats): their files, an index of them, the search in it
 //
-// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
-// beside index.bin; passage i is row i of all three.
+// An index folder may have vectors.bin (one vector for each passage) and tokens.bin (one vector for
+// each token of each passage) beside index.bin.  The passages of all three are in one order.
 //==============================================================================
-// Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
+// Rows of floats on the host.  Text i has row i or, with offsets, the rows offsets[i] to
+// offsets[i + 1] - 1.
 typedef struct mrc_vectors {
     mrc_allocator host;
     size_t        n, n_rows, width;     // texts; rows in all; floats a row
@@ -1248,10 +1277,10 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
                                   const uint32_t *passages, size_t n, double *scores);
 
 //==============================================================================
-// >>api.ranking   several runs into one, and how good a run is
+// >>api.ranking   makes one run of several, and measures how good a run is
 //
-// A run is what a search found for each query, best first.  Fusion makes one run of several; the
-// measures hold a run against what is known to be relevant.
+// A run is the list of passages that a search found for each query, best first.  Fusion makes one
+// run of several.  The measures compare a run with the passages that are known to be relevant.
 //==============================================================================
 typedef enum mrc_fusion {
     MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
@@ -1286,12 +1315,13 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 //==============================================================================
 // >>api.encoder   texts into vectors and scores: bi-encoders, ColBERT, cross-encoders
 //
-// A directory of sentence-transformers 2 to 6, of plain Hugging Face, of DPR, of ColBERT (Stanford,
-// PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
-// given otherwise overrides that.
+// An encoder is loaded from a directory of sentence-transformers 2 to 6, of plain Hugging Face, of
+// DPR, of ColBERT (Stanford, PyLate, sentence-transformers 6) or of a cross-encoder.  The files in
+// the directory decide its kind, unless the caller asks for another head.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.  pooling
-// ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  With head LINEAR the files decide.
+// pooling ("cls", "mean", ..), for POOL only, replaces the pooling of the folder, which then needs
+// no file that describes its pooling.  With pooling NULL the folder decides.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
@@ -1328,10 +1358,11 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           double *scores);
 
 //==============================================================================
-// >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+// >>api.contrastive   training for retrieval: reads pairs, plans an epoch, runs a step
 //
-// A step takes questions with right and wrong passages and moves the encoder so that right ones
-// score higher.  The passages of the other questions of the batch count as wrong ones too.
+// A pair is a question with its right and wrong passages.  A step changes the encoder so that the
+// right passages of its questions score higher than the wrong ones.  In the first two losses the
+// passages of the other questions of the step count as wrong passages too.
 //==============================================================================
 // One question with the passages that are known: the first positive is the gold.
 typedef struct mrc_pair {
@@ -1401,12 +1432,13 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out);
 
 //==============================================================================
-// >>api.tensor   tensors of a step, and parameters: the weights of a model
+// >>api.tensor   tensors of a step; parameters, the weights of a model; packed batches
 //
-// A tensor of a step belongs to the context that made it and is gone after mrc_ctx_reset().  A
-// parameter holds no context, so several contexts may read the same weights.
+// A tensor of a step belongs to the context that made it and ends with mrc_ctx_reset().  A
+// parameter belongs to no context, so several contexts may read the same weights.
 //==============================================================================
-// Vectors are matrices of one row: ld is not read.
+// A matrix that a kernel reads, and one that it writes.  ld is the distance from row to row, in
+// elements.  Vectors are matrices of one row, whose ld is not read.
 typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
 typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
 
@@ -1500,7 +1532,8 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 // >>api.tape   gradients: every op is recorded as it runs, and backward goes through the record
 //
 // An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
-// reverse, each once, and leaves the gradients of the parameters in the context.
+// reverse, each once, and leaves the gradients of the parameters in the context.  The section also
+// has activation checkpointing, mrc_drop() and custom nodes.
 //==============================================================================
 // Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
 // is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
@@ -1687,25 +1720,25 @@ MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *label
 //==============================================================================
 // >>api.kernels   the functions that a backend implements (cpu, CUDA, OpenBLAS), and their rules
 //
-// Only who writes a backend or an op reads this section: backends/README.md goes through both.
+// Only the author of a backend or of an op needs this section: backends/README.md explains both.
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
 //   - a forward output is overwritten, never read; a gradient output is overwritten when its
 //     accumulate bit is 0 (so its old contents, NaN included, do not matter) and added to when 1;
 //   - data NULL in a gradient or saved output means "not wanted";
-//   - gradient outputs are finished in the order of the struct: a tensor used twice by one op
+//   - gradient outputs are finished in the order of the struct: a tensor that one op uses twice
 //     appears twice with one address, and the second has accumulate = 1;
 //   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
-//   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
-//     a stream: to later work of that stream);
-//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
-//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
-//     weights are f32, and sums are taken in f32 or better;
-//   - what forward saved may be overwritten by backward, which is its last reader;
+//   - `workspace` has the size that the kernel's own workspace function returns; it is free for
+//     others when the kernel returns (on a stream: for later work of that stream);
+//   - where activations are f16 or bf16, their gradients and the matrices of weights are too;
+//     vectors (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all
+//     gradients of weights are f32, and sums are computed in f32 or better;
+//   - backward may overwrite what forward saved, because backward is its last reader;
 //   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
 //==============================================================================
-// c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
+// c (m, n) = a (m, k) b (k, n); a transposed operand is stored as (k, m) or (n, k).
 typedef struct mrc_gemm_args {
     size_t  m, n, k;
     int     a_transposed, b_transposed;
@@ -2258,13 +2291,14 @@ struct mrc_backend {
 };
 
 //==============================================================================
-// >>api.comm   several processes as one: what backends/mpi.h implements
+// >>api.comm   several processes as one: the interface that backends/mpi.h implements
 //
-// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
-// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
-// the same step, in the same order.  Weights, moments and losses are the same bits for any number
-// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
-// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+// A rank is a process (or, in tests, a thread) that trains its share of every step: rank
+// j mod n_ranks computes micro-batch j of a step.  All ranks have all the data and call
+// mrc_train_step() with the same step, in the same order.  Weights, moments and losses are the same
+// bits for any number of ranks, one included: the gradient of each micro-batch is finished on its
+// own, and the gradient of a step is the left fold ((g0 + g1) + g2) + .. in the order of the
+// micro-batches, whichever rank computes them.
 //==============================================================================
 #define MRC_COMM_API 1
 // A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
@@ -2309,7 +2343,8 @@ MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
 //==============================================================================
 // >>api.utf8   text is UTF-8; the positions that users see count code points
 //==============================================================================
-// One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
+// Decodes one code point from at most `bytes` bytes.  Returns how many bytes it has; 0 when there
+// are none or they are ill-formed.
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
 // The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
 // when there are no bytes.
@@ -2321,10 +2356,11 @@ MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code poin
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
 
 //==============================================================================
-// >>api.json   a tree that is read-only, and text that grows
+// >>api.json   parses JSON into a read-only tree; a text buffer for output
 //
-// mrc_json_parse() makes a tree of a JSON text, with the place of each value for messages; members
-// are found by key.  mrc_text collects text of any length, JSON strings and numbers among it.
+// mrc_json_parse() makes a tree of a JSON text, with the line and column of each value for
+// messages; members are found by key.  mrc_text is a buffer that grows: bytes, formatted text, JSON
+// strings and numbers are appended to it.
 //==============================================================================
 typedef enum mrc_json_type {
     MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
@@ -2376,7 +2412,7 @@ MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int a
 MRCDEF void mrc_text_number(mrc_text *t, double x);
 
 //==============================================================================
-// >>api.file   reading whole files; writing them whole or not at all
+// >>api.file   reading whole files; writing them whole or not at all; checksums, folders
 //
 // A file that is written appears under its name only when all of it is on the disk: a program that
 // is killed leaves the old file or the new one, never a part.
@@ -2410,11 +2446,12 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.weights   named tensors in a file: every format is read, safetensors is written
+// >>api.weights   named tensors in files: reads safetensors and PyTorch files, writes safetensors
 //
-// tests/RELIABILITY.md 3.1 says which files are refused, and why.
+// RELIABILITY 3.1 and 3.2 say which files are refused, and why.
 //==============================================================================
-// A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
+// A reader checks the whole header before it gives out a tensor.  The data of a tensor stays in the
+// file until it is read.
 typedef struct mrc_st_entry {
     const char *name, *dtype;       // "F32"
     int         ndim;
@@ -2445,9 +2482,9 @@ MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st);
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
-// A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
-// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
-// of them that is there, and no other if that one is bad.
+// Opens a model's weights: one safetensors or PyTorch file; an index of shards; a folder with
+// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json.  In a
+// folder the first of these files is opened; if it is bad, the others are not tried.
 MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
