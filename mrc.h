@@ -355,9 +355,10 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
 // path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
 // a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
 // vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
-// vocab.txt, a tokenizer.json or a *.model.  A tokenizer.json is run as the Rust package runs it;
-// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
-// more than 64 KiB are refused.
+// vocab.txt, a tokenizer.json or a *.model.  Where tokenizer_config.json names a class, the folder
+// must have tokenizer.json or the file that this class reads.  A tokenizer.json is run as the Rust
+// package runs it; a part of it that is not supported is refused by name.  Files of more than
+// 64 MiB and tokens of more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -17802,24 +17803,39 @@ static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root
     return MRC_OK;
 }
 
+// Whether a file's name is this one; "*" in it stands for any text.
+static int mrc__tok_matches(const char *name, const char *pattern) {
+    const char *star = strchr(pattern, '*');
+    if (!star) return strcmp(name, pattern) == 0;
+    size_t head = (size_t)(star - pattern), tail = strlen(star + 1), bytes = strlen(name);
+    return bytes >= head + tail && memcmp(name, pattern, head) == 0
+        && strcmp(name + bytes - tail, star + 1) == 0;
+}
+
 static int mrc__tok_is(const mrc_json *j, const char *text) {
     return j && j->type == MRC_JSON_STRING && j->bytes == strlen(text)
         && memcmp(j->string, text, j->bytes) == 0;
 }
 
-// The classes of transformers that the files alone describe.  bert: BertTokenizer and those that
-// derive from it: do_lower_case is true where nobody says otherwise.
-static const struct { const char *name; int bert; } mrc__tok_classes[] = {
-    { "BertTokenizer", 1 }, { "DistilBertTokenizer", 1 }, { "ElectraTokenizer", 1 },
-    { "MobileBertTokenizer", 1 }, { "MPNetTokenizer", 1 }, { "SplinterTokenizer", 1 },
-    { "RobertaTokenizer", 0 }, { "XLMRobertaTokenizer", 0 }, { "CamembertTokenizer", 0 },
-    { "AlbertTokenizer", 0 }, { "DebertaTokenizer", 0 }, { "DebertaV2Tokenizer", 0 },
-    { "BigBirdTokenizer", 0 }, { "LongformerTokenizer", 0 }, { "GPT2Tokenizer", 0 },
-    { "PreTrainedTokenizer", 0 }, { "TokenizersBackend", 0 }, { "KoBertTokenizer", 0 },
-    { "KoBERTTokenizer", 0 }, { "ModernBertTokenizer", 0 }, { "LlamaTokenizer", 0 },
-    { "Qwen2Tokenizer", 0 }, { "ConvBertTokenizer", 1 }, { "FunnelTokenizer", 1 },
-    { "LayoutLMTokenizer", 1 }, { "RetriBertTokenizer", 1 }, { "DPRReaderTokenizer", 1 },
-    { "DPRQuestionEncoderTokenizer", 1 }, { "DPRContextEncoderTokenizer", 1 },
+// The classes of transformers that the files alone describe, and the file from which each reads its
+// tokens where there is no tokenizer.json ("*": any text).  That file is all that a class decides:
+// a folder that has another one instead is refused, as its tokens would be another class's.
+static const struct { const char *name, *file; } mrc__tok_classes[] = {
+    { "BertTokenizer", "vocab.txt" }, { "DistilBertTokenizer", "vocab.txt" },
+    { "ElectraTokenizer", "vocab.txt" }, { "MobileBertTokenizer", "vocab.txt" },
+    { "MPNetTokenizer", "vocab.txt" }, { "SplinterTokenizer", "vocab.txt" },
+    { "ConvBertTokenizer", "vocab.txt" }, { "FunnelTokenizer", "vocab.txt" },
+    { "LayoutLMTokenizer", "vocab.txt" }, { "RetriBertTokenizer", "vocab.txt" },
+    { "DPRReaderTokenizer", "vocab.txt" }, { "DPRQuestionEncoderTokenizer", "vocab.txt" },
+    { "DPRContextEncoderTokenizer", "vocab.txt" }, { "RobertaTokenizer", "vocab.json" },
+    { "DebertaTokenizer", "vocab.json" }, { "LongformerTokenizer", "vocab.json" },
+    { "GPT2Tokenizer", "vocab.json" }, { "XLMRobertaTokenizer", "sentencepiece.bpe.model" },
+    { "CamembertTokenizer", "sentencepiece.bpe.model" }, { "AlbertTokenizer", "spiece.model" },
+    { "BigBirdTokenizer", "spiece.model" }, { "DebertaV2Tokenizer", "spm.model" },
+    { "KoBertTokenizer", "tokenizer_*.model" }, { "KoBERTTokenizer", "tokenizer_*.model" },
+    { "PreTrainedTokenizer", "tokenizer.json" }, { "TokenizersBackend", "tokenizer.json" },
+    { "ModernBertTokenizer", "tokenizer.json" }, { "LlamaTokenizer", "tokenizer.json" },
+    { "Qwen2Tokenizer", "tokenizer.json" },
 };
 
 // The number of src's class in the table; -1: it is not there, or none is named.
@@ -17833,9 +17849,10 @@ static int mrc__tok_class(const mrc__tok_source *src) {
 static int mrc__tok_is_class(const mrc__tok_source *src, const char *name) {
     return src->class_name.bytes && strcmp(src->class_name.data, name) == 0;
 }
+// BertTokenizer and those that derive from it: do_lower_case is true where nobody says otherwise.
 static int mrc__tok_is_bert(const mrc__tok_source *src) {
     int class = mrc__tok_class(src);
-    return class >= 0 && mrc__tok_classes[class].bert;
+    return class >= 0 && strcmp(mrc__tok_classes[class].file, "vocab.txt") == 0;
 }
 
 // What a configuration may name that would make other tokens than the files say.
@@ -21277,24 +21294,22 @@ static const mrc__sp_family mrc__sp_families[] = {
       { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES(" ") } },
 };
 
-// By the file's name; of two families with one name, by the configuration and the model.
+// By the file's name; of two families with one name, by the class and the model.  Without a class
+// the last of them: CamemBERT has to be asked for.  NULL: none, or the class's has another model.
 static const mrc__sp_family *mrc__sp_family_of(const mrc__tok_source *src, const mrc__sp_model *m) {
     const char *slash = strrchr(src->path.data, '/');
     const char *base = slash ? slash + 1 : src->path.data;
     const mrc__sp_family *found = NULL;
+    int known = 0;
     for (size_t i = 0; i < MRC__COUNT(mrc__sp_families); i++) {
         const mrc__sp_family *f = &mrc__sp_families[i];
-        const char *star = strchr(f->file, '*');
-        size_t head = star ? (size_t)(star - f->file) : 0;
-        int named = star ? strncmp(base, f->file, head) == 0 && mrc__tok_ends_with(base, star + 1)
-                         : strcmp(base, f->file) == 0;
-        if (!named || (uint64_t)f->model_type != m->model_type) continue;
-        if (!found || (src->class_name.bytes
-                       && strcmp(src->class_name.data, found->class_name))) found = f;
+        const int asked = mrc__tok_is_class(src, f->class_name);
+        known |= asked;
+        if (!mrc__tok_matches(base, f->file) || (uint64_t)f->model_type != m->model_type) continue;
+        if (asked) return f;
+        found = f;
     }
-    // Of the two that share a name CamemBERT's is asked for.
-    if (found == &mrc__sp_families[0] && !src->class_name.bytes) found++;
-    return found;
+    return known ? NULL : found;
 }
 
 static mrc_status mrc__sp_put(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
@@ -21459,6 +21474,10 @@ static mrc_status mrc__sp_default_name(mrc__tok_source *src, int which, const ch
 static mrc_status mrc__sp_build(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
                                 const char *dir, size_t n_added) {
     const mrc__sp_family *f = mrc__sp_family_of(src, m);
+    if (!f && src->class_name.bytes)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: tokenizer_class %s has no "
+                         "SentencePiece model of type %s", src->path.data, src->class_name.data,
+                         m->model_type == 1 ? "Unigram" : "BPE");
     if (!f)
         return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: no family of readers has a "
                          "SentencePiece model of type %s by this name (known are "
@@ -21745,27 +21764,22 @@ static mrc_status mrc__tok_read_sentencepiece(mrc__tok_source *src, mrc_tokenize
     return MRC_OK;
 }
 
-// The SentencePiece model of a folder: *path is its path, and nothing where there is none.
-// wild: one whose name only has to match "tokenizer_*.model" (KoBERT's), the first by name.
-static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *dir, int wild) {
-    static const char *const names[] = { "sentencepiece.bpe.model", "spiece.model", "spm.model" };
+// The file of a folder that has this name ("*": any text; the first by name): *path is its path,
+// and empty where there is none.
+static mrc_status mrc__tok_find(mrc_ctx *ctx, mrc_text *path, const char *dir, const char *name) {
     char best[256] = "";
-    path->bytes = 0;
-    for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
-        path->bytes = 0;
-        mrc_text_printf(path, "%s/%s", dir, names[i]);
-        if (!path->failed && mrc_path_kind(path->data) == MRC_PATH_FILE) return MRC_OK;
-    }
-    path->bytes = 0;
-    DIR *d = wild ? opendir(dir) : NULL;
+    DIR *d = strchr(name, '*') ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d)) != NULL; ) {
-        if (strncmp(e->d_name, "tokenizer_", 10) || !mrc__tok_ends_with(e->d_name, ".model")
-            || strlen(e->d_name) >= sizeof best) continue;
+        if (!mrc__tok_matches(e->d_name, name) || strlen(e->d_name) >= sizeof best) continue;
         if (!best[0] || strcmp(e->d_name, best) < 0) strcpy(best, e->d_name);
     }
     if (d) closedir(d);
-    if (best[0]) mrc_text_printf(path, "%s/%s", dir, best);
-    else mrc_text_add(path, "", 1);
+    path->bytes = 0;
+    mrc_text_printf(path, "%s/%s", dir, best[0] ? best : name);
+    if (!path->failed && mrc_path_kind(path->data) != MRC_PATH_FILE) {
+        path->bytes = 0;
+        mrc_text_add(path, "", 1);
+    }
     return path->failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir) : MRC_OK;
 }
 
@@ -21878,7 +21892,8 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
 }
 
 // What config.json says where tokenizer_config.json names no class, of the families whose files
-// have the names of another family's.
+// have the names of another family's.  It names a model, not a tokenizer, so that its class counts
+// only where that class's file is there.
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
     static const char *const classes[][2] = {
         { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
@@ -21891,39 +21906,60 @@ static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
             mrc_text_printf(&src->class_name, "%s", classes[i][1]);
     }
     mrc_json_free(config);
-    return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
+    if (src->class_name.failed) return mrc__tok_no_memory(src);
+    if (!src->class_name.bytes) return MRC_OK;
+    MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, mrc__tok_classes[mrc__tok_class(src)].file));
+    if (!src->path.data[0]) src->class_name.bytes = 0;
+    return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer *tok,
-                                             const char *dir) {
-    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
-    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
-        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
-                         "SentencePiece model, which is not here (found vocab.txt, expected "
-                         "tokenizer_*.model beside it)", dir, src->class_name.data);
+// The file that a folder's tokens are read from: that of its class or, where no class is named, the
+// first of these that is there.  *name: its name here; its path is in src.
+static mrc_status mrc__tok_choose(mrc__tok_source *src, const char *dir, const char **name) {
+    static const char *const order[] = { "vocab.txt", "vocab.json", "sentencepiece.bpe.model",
+                                         "spiece.model", "spm.model", "tokenizer_*.model" };
+    const int class = mrc__tok_class(src);
+    const char *wanted = class >= 0 ? mrc__tok_classes[class].file : NULL, *found = NULL;
+    if (wanted) {
+        *name = wanted;
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, wanted));
+        if (src->path.data[0]) return MRC_OK;
+    }
+    for (size_t i = 0; i < MRC__COUNT(order) && !found; i++) {
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, order[i]));
+        if (src->path.data[0]) found = order[i];
+    }
+    if (!found)
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
+                         "vocab.json nor a SentencePiece model in this folder", dir);
+    if (wanted)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: tokenizer_class %s reads %s, which is "
+                         "not in this folder (found %s, expected %s%s, or another tokenizer_class "
+                         "in tokenizer_config.json)", dir, src->class_name.data, wanted, found,
+                         wanted, strcmp(wanted, "tokenizer.json") ? " or tokenizer.json" : "");
+    if (found == order[0]) {                    // KoBERT's vocab.txt says its model's ids
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, "tokenizer_*.model"));
+        if (src->path.data[0]) found = "tokenizer_*.model";
+        else MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, found));
+    }
+    *name = found;
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    const char *name = "";
+    MRC__TRY(mrc__tok_read_configs(src, dir));
+    MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
+    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_json(src, tok);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
+    MRC__TRY(mrc__tok_choose(src, dir, &name));
+    if (mrc__tok_ends_with(name, ".model")) return mrc__tok_read_sentencepiece(src, tok, dir);
+    if (strcmp(name, "vocab.json") == 0) return mrc__tok_read_text(src, tok, dir, 1);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
     if (src->lowercase < 0) src->lowercase = 1;
     return mrc__tok_read_text(src, tok, dir, 0);
-}
-
-static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
-    MRC__TRY(mrc__tok_read_configs(src, dir));
-    MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_json(src, tok);
-    MRC__TRY(mrc__tok_guess_class(src, dir));
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE)
-        return mrc__tok_read_vocab_folder(src, tok, dir);
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_text(src, tok, dir, 1);
-    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
-    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
-    return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
-                     "vocab.json nor a SentencePiece model in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
@@ -22043,7 +22079,7 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     mrc_text from;
     mrc_text_init(&from, ctx);
     mrc_status s = MRC_OK;
-    if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
+    if (!file) s = mrc__tok_find(ctx, &from, source, "tokenizer_*.model");
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
     // A folder without a model leaves an empty name, which is no file even where stat() fails.
