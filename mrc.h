@@ -2513,21 +2513,23 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 //
 
 //==============================================================================
-// >>impl.passes   how one file is read several times
+// >>impl.passes   mrc.h includes itself, so that each kernel is compiled for several types
 //
-// A kernel is written once.  The core pass reads everything but kernels; then impl.naive and
-// impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
+// The source of a kernel is written once.  The core pass, the first one, compiles everything but
+// kernels.  Then impl.naive and impl.cpu include mrc.h again, once for each element type and
+// instruction set, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and these macros:
 //     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
 //     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
 //                    bits wide and other operands may be f32 (naive)
-// and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
-// The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
-// looked up from the folder of the file that includes it.  The core calls nothing of a pass but
-// MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
-// that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
-// each instruction that it has.
+// These passes compile kernels only.  So an op's formula, kernels and builder are in one place.
+// The #include has the name "mrc.h" (MRC_SELF) and not __FILE__, which fails for "dir/mrc.h": a
+// quoted path is looked up from the folder of the file that includes it.
+// MRC__T(fill_table) is the only function of a pass that the core calls.  So kernels can be
+// compiled once and linked to many programs: in the programs MRC_SELF names a file that only
+// declares that function, and where the kernels are compiled MRC__FILLDEF is empty
+// (tests/support/kernels.h).  Within a cpu pass, impl.cpu_words includes mrc.h once more for each
+// instruction that it uses.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -2583,7 +2585,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 #endif
 
 //==============================================================================
-// >>impl.status
+// >>impl.status   texts of the status codes; element types, and conversion from and to 16 bits
 //==============================================================================
 MRCDEF const char *mrc_status_string(mrc_status status) {
     switch (status) {
@@ -2667,7 +2669,7 @@ static float mrc__round_to_odd(double x) {
 }
 
 //==============================================================================
-// >>impl.base   arithmetic that everything below stands on
+// >>impl.base   checked arithmetic of sizes, rounding up, little-endian numbers
 //==============================================================================
 // a * b and a + b, or failure.  Sizes come from files: never compute them bare.
 static int mrc__mul(size_t a, size_t b, size_t *out) {
@@ -2701,7 +2703,10 @@ static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
 }
 
 //==============================================================================
-// >>impl.alloc   checked sizes, allocator hooks
+// >>impl.alloc   host memory from the user's allocator; growing arrays, pools, sorting
+//
+// mrc__grow() makes room in an array.  A mrc__bump is a pool that is freed all at once.  A
+// mrc__locked is an allocator that several threads may use.  Sorting allocates nothing.
 //==============================================================================
 static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
 static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
@@ -2848,14 +2853,16 @@ static void mrc__locked_free(void *user, void *p) {
 }
 
 //==============================================================================
-// >>impl.threads   a pool of threads, and one loop shared by them
+// >>impl.threads   a pool of threads, and one loop shared by them; how many processors there are
 //
 // mrc__pool_run(pool, n, work, fn, arg) calls fn(arg, task, worker) once for each task below n and
-// returns when all are done.  Which thread runs a task is chance, so a task must own what it
-// writes; what a task is follows from shapes only, never from the number of threads: that keeps
-// bits equal.  `left` counts tasks that nobody has claimed.  Who takes it from i to i - 1 owns task
-// n - i; the job's other fields are read by owners only, and the caller writes them when all tasks
-// are done, so a thread that wakes late finds either nothing or a job of which it owns a part.
+// returns when all are done.  Any thread may run any task, so no two tasks may write to the same
+// memory.  How work is divided into tasks depends on shapes only, never on the number of threads;
+// so the result has the same bits for any number of threads.
+// `left` is the number of tasks that no thread has claimed.  A thread that lowers `left` from i to
+// i - 1 has claimed task n - i.  Only a thread that has claimed a task reads the other fields of
+// the job, and the caller writes them only when all tasks are done.  So a thread that wakes late
+// finds either no task, or a task of a job whose fields are complete.
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
@@ -3072,18 +3079,20 @@ static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size
 }
 
 //==============================================================================
-// >>impl.arena
+// >>impl.arena   allocates buffers in a backend's memory
 //
-// Buffers on a backend.  The library never reads a buffer, so the book-keeping is in host memory:
+// The library never reads a buffer, so the book-keeping is in host memory:
 //
 //     chunk (one backend alloc)      chunk
 //     [live][free  ][live][live]     [live][free       ]      blocks in address order
 //
-// Allocation is best fit, and a chunk's tail comes last: so offsets depend on the sequence of calls
-// only, not on addresses nor on the size of a chunk that is large enough, and the extent that the
-// null backend finds is exact.  Release merges neighbours of one chunk, rewind releases every block
-// whose frame is not older.  An empty arena of several chunks makes them one at the next
-// allocation, so unplanned sizes settle.  Searches are linear: a step has hundreds of blocks.
+// Allocation is best fit, and the free end of a chunk is used last.  So offsets depend only on the
+// sequence of calls, not on addresses, nor on the size of a chunk that is large enough; and the
+// extent that a plan finds on the null backend is exact.  Release joins free neighbours of one
+// chunk.  Rewind releases every block of the given frame and of newer ones.  When an arena of
+// several chunks is empty, the next allocation replaces them by one chunk: so an arena whose size
+// was not planned has one chunk after a few steps.  Searches are linear: a step has hundreds of
+// blocks.
 //==============================================================================
 typedef struct mrc__block {
     struct mrc__block *next;
@@ -3224,7 +3233,10 @@ static void mrc__arena_rewind(mrc__arena *a, uint64_t frame) {
 }
 
 //==============================================================================
-// >>impl.ctx
+// >>impl.ctx   makes a context, keeps its first error, checks arguments and backends
+//
+// The host records that end with a frame (tensors, nodes) are in lists of the context.
+// mrc_ctx_reset() and mrc_ctx_free() are in impl.tape, because they rewind the tape.
 //==============================================================================
 typedef struct mrc_node mrc_node;
 
@@ -3465,13 +3477,13 @@ MRCDEF void mrc_backend_free(mrc_backend *be) {
 }
 
 //==============================================================================
-// >>impl.utf8
+// >>impl.utf8   decoding and checking UTF-8; which characters are white space
 //
 // The well-formed sequences are those of Unicode's table 3-7: a lead byte fixes the length and the
-// range of the second byte, every later byte is 80..BF.  So nothing overlong, no surrogate and
-// nothing above 10FFFF gets through, and U+0000 and noncharacters do.  An ill-formed sequence ends
-// before the byte that broke it (Unicode 3.9, "maximal subpart"): that byte may begin the next one.
-// No read passes the end that the caller gave.
+// range of the second byte, every later byte is 80..BF.  So overlong sequences, surrogates and
+// values above 10FFFF are refused; U+0000 and noncharacters are accepted.  An ill-formed sequence
+// ends before the byte that cannot continue it (Unicode 3.9, "maximal subpart"): that byte may
+// begin the next sequence.  No byte past the end that the caller gave is read.
 //==============================================================================
 // The longest beginning of s that a well-formed sequence could have; the sequence is complete when
 // that is *need bytes.  bytes is at least 1; *need is 0 when no sequence begins so.
@@ -3585,13 +3597,14 @@ static int mrc__is_space(uint32_t cp) {
 }
 
 //==============================================================================
-// >>impl.json
+// >>impl.json   the JSON lexer, the builder of the tree, the text buffer; numbers to text and back
 //
-// RFC 8259 to the letter (RELIABILITY 3.3).  Three layers: a lexer that checks every byte once and
-// never allocates (safetensors headers are read with it alone), a builder of the read-only tree,
-// and text that grows.  The builder keeps its open containers in a list, so that nesting costs no
-// C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
-// read by exact integer arithmetic, and of what printf writes only the digits are used.
+// RFC 8259 exactly (RELIABILITY 3.3).  There are three layers: a lexer that checks every byte once
+// and never allocates (safetensors headers are read with the lexer alone), a builder of the
+// read-only tree, and a text buffer.  The builder keeps its open containers in a list, so that
+// nesting costs no C stack; nodes and texts of a tree are in one pool.  The locale has no
+// influence: numbers are read by exact integer arithmetic, and from printf's output only the
+// digits are used.
 //==============================================================================
 
 // Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
@@ -4427,17 +4440,17 @@ static void mrc__json_write(mrc_text *t, const mrc_json *v) {
 }
 
 //==============================================================================
-// >>impl.file
+// >>impl.file   reading files, writing them atomically, checksums, folders
 //
-// Reading is read() of what is there now, not mmap: a file cut while it is open is an error, not a
-// signal.  Writing is the protocol of RELIABILITY 3.6: everything goes to a temporary file beside
-// the target, and the rename after its fsync is the only moment at which the target changes.  A
-// failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
+// Files are read with read(), not with mmap: when a file is cut while it is open, that is an error
+// and not a signal.  Files are written as RELIABILITY 3.6 says: everything goes to a temporary file
+// beside the target, and the rename after its fsync is the only moment at which the target changes.
+// A failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
 // Errors name the file and the system's reason.
 //==============================================================================
-// A failed system call in words.  The caller passes errno itself, at once: any other call, free()
-// included, may change it.  input: of a file that is to be read, whose absence is the caller's
-// mistake.
+// The message for a failed system call.  The caller passes errno at once: any other call, free()
+// included, may change it.  input 1: the file is to be read, so its absence is a mistake of the
+// caller (MRC_ERR_ARG).
 static mrc_status mrc__io_fail(mrc_ctx *ctx, int e, int input, const char *path,
                                const char *doing) {
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
@@ -4976,11 +4989,12 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
 #define MRC__PATH_BYTES 4400
 
 //==============================================================================
-// >>impl.entries   the tensors of a file by name, whatever its format; how they are read
+// >>impl.entries   the tensors of a file by name, whatever its format; reading and converting them
 //
-// safetensors files, PyTorch's and folders of shards become one list of entries.  An entry knows
-// where its elements lie; nothing is read before it is asked for.  Every size is computed with
-// overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
+// A safetensors file, a PyTorch file or a folder of shards becomes one list of entries.  An entry
+// has the place of its elements in the file; they are read only when a caller asks for them.
+// Every size is computed with overflow checks, those of empty tensors too: [2^40, 2^40, 0] is
+// refused, [0, 2^40, 2^40] is not.
 //==============================================================================
 #define MRC__ST_HEADER_MAX 100000000u
 #define MRC__ST_COUNT_MAX  1000000u
@@ -5447,10 +5461,10 @@ MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e,
 }
 
 //==============================================================================
-// >>impl.safetensors
+// >>impl.safetensors   reads and writes safetensors files
 //
-// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
-// nothing: the length is held against the file's size before anything is allocated, the header is
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader trusts
+// nothing: the length is compared with the file's size before anything is allocated, the header is
 // read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
 // than its own size), and the ranges must tile the data area exactly.  The writer makes what the
 // format's own library makes: the same order, the same padding.
@@ -5871,13 +5885,13 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 }
 
 //==============================================================================
-// >>impl.pickle   what PyTorch's files say about their tensors, read and never run
+// >>impl.pickle   reads the pickles in PyTorch files, and never runs them
 //
-// A pickle is a program (RELIABILITY 3.2).  This machine knows 31 of its instructions, four
-// functions and ten types by name, and makes nothing but values: numbers, strings, tuples, lists,
-// mappings, storages and tensors.  All else is an error, and there is nothing that an error falls
-// back to.  Values lie in a pool that a budget bounds: twice the file and 64 MiB.  There is no
-// recursion, so that nesting costs no C stack.
+// A pickle is a program for a stack machine (RELIABILITY 3.2).  The reader here knows 31
+// instructions, four functions and ten types by name, and makes values only: numbers, strings,
+// tuples, lists, mappings, storages and tensors.  Everything else is an error, without a fallback.
+// Values are in a pool of at most twice the file's size plus 64 MiB.  There is no recursion, so
+// nesting costs no C stack.
 //==============================================================================
 #define MRC__PT_MEMORY    ((uint64_t)64 << 20)
 #define MRC__PT_OPS       50000000u
@@ -6475,10 +6489,11 @@ static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
 }
 
 //==============================================================================
-// >>impl.torch   PyTorch's files: tensors by name, the zip, the old stream
+// >>impl.torch   finds the tensors of PyTorch's files: the zip format and the older stream
 //
-// A zip of stored records, one of them a pickle and the others storages; or five pickles and the
-// storages behind them.  Every size is held against the file before it is used.
+// A zip file has stored (not compressed) records: one is a pickle, the others are storages.  The
+// older stream has five pickles, and the storages behind them.  Every size is compared with the
+// size of the file before it is used.
 //==============================================================================
 typedef struct mrc__pt_frame {
     mrc__pt_value value, key;       // a container, and the key of its item that is looked at
@@ -6991,9 +7006,13 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *pa
 }
 
 //==============================================================================
-// >>impl.tensor
+// >>impl.tensor   makes tensors, parameters and packed batches; copies them to a backend and back
+//
+// The memory of a tensor of a step is in the step arena; a mrc_params has an arena of its own.
+// mrc_batch_new() checks the arrays of a batch, so that kernels need not check them.
 //==============================================================================
-// Fills in t but for its memory; the message for a bad shape, NULL when it is good.
+// Sets all fields of t except its memory, and *bytes, the memory that it needs.  Returns NULL, or
+// an error message for a bad shape or dtype.
 static const char *mrc__tensor_init(mrc_tensor *t, mrc_dtype dtype, int ndim, const size_t *shape,
                                     size_t *bytes) {
     int fits = 1;
@@ -7377,10 +7396,11 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 //==============================================================================
 // >>impl.grad   gradients belong to the context: a table keyed by tensor
 //
-// Not a field of the tensor, as weights are shared by contexts.  Gradients of a step's tensors are
-// in the step arena with the tensor's frame; those of parameters (frame 0) are in an arena of their
-// own, made once, so that they outlive steps and do not cut the step arena into pieces.
-// `written` 0 means that the contents do not count: the next writer overwrites.
+// A gradient is not a field of its tensor, because several contexts may share a weight.  Gradients
+// of a step's tensors are in the step arena with the tensor's frame.  Gradients of parameters
+// (frame 0) are in an arena of their own and are made once, so that they outlive steps and do not
+// cut the step arena into pieces.  `written` 0 means that the old contents do not count: the next
+// writer overwrites them.
 //==============================================================================
 typedef struct mrc__grad {
     struct mrc__grad *next;
@@ -7530,15 +7550,17 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 }
 
 //==============================================================================
-// >>impl.tape
+// >>impl.tape   the list of all ops; recording them, mrc_drop(), backward; ending a step
 //==============================================================================
-// The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
-// from this list, so an op without a backward does not compile.
-//   reads   what backward reads: R(op, input) is the data of one input, a member of mrc__OP_inputs
-//           in the op's block; MRC__ALL all inputs; MRC__OUT the output.  Before backward the tape
-//           makes again what was dropped of it; what is not read, mrc_drop() may let go for good.
-//   remake  how a dropped output comes again without a matrix product: AGAIN: forward, from the
-//           inputs; SAVED: mrc__NAME_remake(), from saved[0], where there is one; KEPT: it stays.
+// The list of all ops.  The enum, the table of their functions (op.table) and the tests' coverage
+// check are made from this list, so an op without a backward does not compile.
+//   reads   the data that backward reads.  R(op, input) is one input, a member of mrc__OP_inputs
+//           in the op's block; MRC__ALL is all inputs; MRC__OUT is the output.  When mrc_drop() has
+//           released such data, the tape computes the data again before backward.  Data that no
+//           backward reads is released for good.
+//   remake  how a dropped output that a backward reads is computed again, without a matrix product.
+//           AGAIN: by forward, from the inputs.  SAVED: by mrc__NAME_remake(), from saved[0]; if
+//           the op has not saved it, as KEPT.  KEPT: not at all, so mrc_drop() does not release it.
 #define MRC__OUT (1 << 30)
 #define MRC__ALL (1 << 29)
 #define MRC__OPS(OP, R)                                                                    \
@@ -7901,12 +7923,12 @@ MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy
 }
 
 //==============================================================================
-// >>impl.recompute   activation checkpointing
+// >>impl.recompute   activation checkpointing: backward computes a segment again
 //
 // Forward runs fn in no-grad mode inside a frame of its own, moves the result's buffer out of that
-// frame and rewinds it.  Backward runs fn again, recording, between a mark and a rewind; the nodes
-// write straight into the gradients of in[] and of the parameters, which are older than the mark.
-// The order of additions is that of a plain run, so gradients are the same to the last bit.
+// frame and rewinds the frame.  Backward runs fn again, recording, between a mark and a rewind; the
+// nodes write straight into the gradients of in[] and of the parameters, which are older than the
+// mark.  The order of additions is that of a plain run, so gradients are the same to the last bit.
 // Segments may nest; the C stack grows with the nesting, not with the length of the tape.
 //==============================================================================
 static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *y) {
@@ -7994,7 +8016,10 @@ static mrc_status mrc__checkpoint_backward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 //==============================================================================
-// >>impl.random
+// >>impl.random   the Philox generator; the key of a dropout mask, the number of a dropout site
+//
+// Kernels compute the masks from the key, as api.random says: see op.dropout, and impl.cpu_math for
+// the cpu backend.
 //==============================================================================
 // Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 MRCDEF void mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -8035,7 +8060,7 @@ MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
 }
 
 //==============================================================================
-// >>op.common   what the kernels of several ops share
+// >>op.common   for the plain kernels of several ops: activations, reading and writing an element
 //==============================================================================
 // Activations, shared by kernels of every type: double inside, rounded once.
 static double mrc__gelu(double x) { return x * (0.5 * (1.0 + erf(x * 0.70710678118654752440))); }
@@ -8119,11 +8144,11 @@ static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
 //==============================================================================
 // >>op.embedding
 //   y = word[input_ids] + position[position_ids] + token_type[token_type_ids]
-//   dword[v] = sum of dy over the rows with input_ids = v, and so the other two
+//   dword[v] = sum of dy over the rows with input_ids = v;  dposition, dtoken_type likewise
 //
 // word (V, H), position (P, H), token_type (Y, H) -> y (N, H).  The rows padding_idx of word and
-// position get no gradient, as torch.nn.Embedding(padding_idx=..): it shows when an LSTM runs over
-// pads.  The tables are read as masters, whatever y's type.
+// position get no gradient, as in torch.nn.Embedding(padding_idx=..): this matters when an LSTM
+// runs over pads.  The tables themselves are read (not 16-bit copies), whatever y's type.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(embedding_fwd)(mrc_backend *be, const mrc_embedding_fwd_args *a) {
@@ -8429,7 +8454,7 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx = dy * y'(x)
 //
 // Any shape.  Saves nothing: backward reads x.  "gelu" and "gelu_new" (gelu_tanh) of HF differ by
-// up to 5e-4: a checkpoint of one must not be run with the other.
+// up to 5e-4: weights that were trained with one must not be run with the other.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(activation_fwd)(mrc_backend *be, const mrc_activation_fwd_args *a) {
@@ -8605,7 +8630,7 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 //   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)), u as in api.random
 //   dx = keep * dy / (1 - p)
 //
-// x (N, H) packed rows.  Saves nothing: backward draws the mask again, from the key in the node.
+// x (N, H) packed rows.  Saves nothing: backward computes the mask again, from the key in the node.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // What row and feature are multiplied by: 0 or scale.
@@ -8780,9 +8805,9 @@ static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
 //   y_e = x_e cos a - x_(e+h) sin a      y_(e+h) = x_(e+h) cos a + x_e sin a
 //   a = p theta^(-2 e / d); backward is the same map with -a
 //
-// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021, in the halves of GPT-NeoX, which
-// ModernBERT has.  The angle, its cosine and its sine are floats whatever the type, as in
-// transformers.  Saves nothing.
+// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021; element e is paired with e + h,
+// as in GPT-NeoX and ModernBERT.  The angle, its cosine and its sine are floats whatever the type,
+// as in transformers.  Saves nothing.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static void mrc__rope_angle(size_t place, size_t e, size_t d, double theta, float cos_sin[2]) {
@@ -8890,9 +8915,9 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // (MPNet: Song et al. 2020; DeBERTa: He et al. 2020, whose index for qr is the same row t, as its
 // buckets are odd in i - j.)
 //
-// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
-// no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
-// has gradient 0.  Pads are queries as any other row, as in HF.
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward computes the weights p again from
+// lse, so no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is
+// 0 and has gradient 0.  Pads are queries like any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // One head of one sequence: its first row and length, its columns, and what its masks count.
@@ -9268,8 +9293,8 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
 // x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
-// mean and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep
-// two.  x and residual may be one tensor.
+// mean and rstd: one (N, H) buffer, where the separate ops dropout, add and layer_norm keep two.  x
+// and residual may be one tensor.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
@@ -9794,9 +9819,9 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx = (dr, dz, dn) W_ih        dW_ih = (dr, dz, dn)^T x        db_ih = sum of (dr, dz, dn)
 //   dW_hh = (dr, dz, dq)^T h_(t-1)                                db_hh = sum of (dr, dz, dq)
 //
-// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H) in that
-// order, so that what meets W_hh, and r and z of what meets W_ih, stand side by side; backward
-// writes the gradients over them.
+// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H), in that
+// order; backward writes their gradients over them.  So dr, dz, dq, which are multiplied by W_hh,
+// are adjacent; of dr, dz, dn, which are multiplied by W_ih, dr and dz are adjacent.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // Element o of the 3 H of W_ih's rows, among the saved ones.
@@ -10002,7 +10027,7 @@ static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx[r][i] = sum over k of dy[r - k + K / 2][i K + k]
 //
 // x (N, I) -> (N, I K), K odd: the windows of a convolution with "same" padding.  Saves nothing;
-// backward does not read x, and a dropped y is made again.
+// backward does not read x.  A dropped y is computed again from x.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
@@ -10452,13 +10477,14 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.pool
-//   one row of a sequence out of its rows p, skip <= p < real_len:
+//   one row for each sequence, from its rows p with skip <= p < real_len:
 //   cls first   last last   max largest of each column
 //   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
-//   dx_p = dy times the row's share; of max to the first row that has it
+//   dx_p = dy times the row's share; for max, dy goes to the first row with the largest value
 //
-// x (N, H) -> (S, H), as sentence-transformers pools.  skip: rows of a prompt.  A sequence that has
-// no such row is 0.  Saves, of max, the rows (S, H); backward does not read x.
+// x (N, H) -> (S, H), as sentence-transformers pools.  skip is the number of rows of a prompt.  The
+// result is 0 for a sequence without such rows.  For max, the rows chosen (S, H) are saved;
+// backward does not read x.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // The share of row p in its sequence's mean; cls and last: 1 for their row.
@@ -10657,7 +10683,8 @@ static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dq_a = sum over m of dy[m][s] d_b(a, m)     dd_b = sum over (a, m) that chose b of dy[m][s] q_a
 //
 // ColBERT's score (Khattab and Zaharia 2020): q (Nq, D), document (Nd, D), keep (Nd) i32 -> (M, Q).
-// Of equal rows the first; a document without a kept row gives 0.  Saves the rows chosen (Nq, M).
+// Among equal rows the first is chosen; a document without a kept row gives 0.  Saves the rows
+// chosen (Nq, M).
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static double MRC__T(maxsim_dot)(mrc_in q, size_t a, mrc_in document, size_t b, size_t d) {
@@ -10797,7 +10824,7 @@ static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.score_loss
-//   z (R, C), labels (R, C): a column is a query or a list, NaN a row that is no candidate of it
+//   z (R, C), labels (R, C): a column is a query or a list; label NaN: the row is not a candidate
 //   p = softmax of scale z over the candidates, lse its log-sum-exp
 //   soft     sum of t (log t - log p)                 dz = scale (p sum of t - t)
 //   bce      sum of softplus(scale z) - t scale z     dz = scale (1 / (1 + exp(-scale z)) - t)
@@ -10805,8 +10832,9 @@ static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
 //            e_j = (z_g - z_j) - (t_g - t_j)
 //   mse      mean of (z - t)^2                        dz = 2 (z - t) / n
 //
-// Each column times weight / denominator[c], added up; targets[c] (i32): the gold g, -1: the column
-// does not count.  One-hot labels of soft are cross-entropy.  Saves lse (C).
+// t is the label.  The loss is the sum over columns, each times weight / denominator[c].
+// targets[c] (i32) is the gold g; -1: the column does not count.  With one-hot labels soft is
+// cross-entropy.  Saves lse (C).
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // The softmax's log-sum-exp over a column's candidates.
@@ -10969,10 +10997,10 @@ static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
-// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node
+// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node and without a gradient
 //   fill   y = value
 //   axpby  y = alpha scale x + beta y
-//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding a sum, in this order: never reassociated
+//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding for each sum, in this order
 //==============================================================================
 #if defined(MRC__PASS_NAIVE)
 static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
@@ -11035,10 +11063,10 @@ static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
 //   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
 //   averages (m = decay m + (1 - decay) p) and an adversary's step (p += eps g / |g|) are axpby
 //
-// PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
-// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
-// 0.3.0 does it.  A gradient that is not finite makes the norm so: then nothing is written and t
-// does not count.
+// PARITY 3.11.  The two AdamWs differ in the place of eps and in the order of the decay.  AdamP is
+// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as its
+// package, version 0.3.0, computes it.  If a gradient is not finite, the norm is not finite: then
+// nothing is written and t stays.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // |cos| of two vectors, from their products; norms below eps count as eps.
@@ -11228,7 +11256,10 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #endif
 
 //==============================================================================
-// >>op.custom   the user's forward result and backward function
+// >>op.custom   a user-defined op: the user computes its output and gives its backward function
+//
+// The user has computed `out` by any means before the node is recorded; there is no forward
+// function.  Tensors that the user's backward function makes end when the function returns.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
@@ -11276,7 +11307,10 @@ static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 //==============================================================================
-// >>op.table
+// >>op.table   the table of all ops: name, forward, backward, what backward reads, remake
+//
+// The tape finds the functions of a node here.  The table is made from the list of ops, MRC__OPS
+// (impl.tape), and follows the last op because it names the functions of all ops.
 //==============================================================================
 static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #define MRC__REMAKE_KEPT(name)  NULL
@@ -11291,7 +11325,11 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.naive   the oracle: plain loops, sums in double, one instance for each type
+// >>impl.naive   the naive backend: the plain kernels, compiled once for each element type
+//
+// The plain kernels themselves are in the op sections: plain loops with sums in double, against
+// which all other kernels are tested.  This section has gemm, the passes for f32, f64, f16 and
+// bf16, and the host memory of the naive and the cpu backend.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
