@@ -11497,15 +11497,15 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 #endif // core pass
 
 //==============================================================================
-// >>impl.cpu_math   vectors, and the functions that activations need
+// >>impl.cpu_math   vectors; exp, sigmoid, tanh, GELU and dropout masks of a vector
 //
 // A vector is a GCC/Clang vector of the pass's width: vec in registers, mem at any address.
-// Element i of a result depends on element i alone, so tails go through the same code in a padded
-// vector and a value has the same bits wherever it stands.  f64 calls libm for each lane: it is
-// there for tests.
+// Element i of a result depends on element i alone.  So the rest of an array that does not fill a
+// vector goes through the same code in a padded vector, and a value has the same bits at any place
+// in an array.  f64 calls libm for each lane: f64 is only for tests.
 // Polynomials are least-squares fits of our own, reweighted towards equal ripple.  Largest errors
 // against libm in double, measured, in units of the last place: exp 1.0, sigmoid 2.4, tanh 2.5, Phi
-// 5.2 above -1; below, down to -5, 7e-7 relative, as its argument x^2 / 2 is rounded once.
+// 5.2 above -1; below -1, down to -5, 7e-7 relative, because the argument x^2 / 2 is rounded once.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__INLINE MRC__TARGET static inline __attribute__((always_inline))
@@ -11885,7 +11885,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_gemm   packed, register-blocked matrix products
+// >>impl.cpu_gemm   matrix products: packing, and one tile of the result in registers
 //
 //   for each NC slice of n, KC slice of k, block of rows of a:
 //       all threads: pack b into panels of COLS columns, padded with 0
@@ -11893,21 +11893,24 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 //                    pack a into panels of ROWS rows alike
 //       tasks, each some rows by some of the panels: for each pair of panels a tile in registers
 //
-// What a pack holds is a product's form:
+// A product has one of five forms, which says what its packed panels consist of:
 //   FLOATS   numbers of the matrices' own type
 //   ROUNDED  floats, rounded to bf16: products of bf16 for machines without an instruction
 //   PAIRS    words of two bf16, k and k + 1, multiplied by the machine's own instruction
 //   QUADS    words of four bytes, a unsigned and b signed, likewise
-//   SHORTS   words of two 16-bit integers made from such bytes, for machines without
-// k counts words where there are words.  Of a, rows of words lie as they came, one after the other:
-// a tile reads a word of each row, so nothing is transposed.
+//   SHORTS   words of two 16-bit integers made from such bytes, for machines without an instruction
+//            for QUADS
+// In the forms with words k counts words, and the rows of a (unless a is transposed) are copied one
+// after the other: a tile reads one word of each row, so nothing is transposed.
 //
-// Weights for prediction come packed, all panels one after the other, each with all of k: b is
-// then not packed again, except that a form the machine cannot multiply is widened slice by slice.
+// Weights for prediction are packed in advance, all panels one after the other, each with all of k.
+// Then b is not packed again.  Only when the machine cannot multiply the form of the weights, each
+// slice is converted to a wider form first.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
-// shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
-// does not in -std=c11 unless told so (results are promised per build and instruction set).
+// shape alone.  The packed panels are in the instance's scratch memory.  Products are fused with
+// sums (FMA) by the attribute fp-contract=fast, because gcc does not fuse them with -std=c11.
+// (Results have the same bits only for one build and one instruction set.)
 // Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -12115,14 +12118,15 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several to a word of 32 bits
+// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several in a word of 32 bits
 //
-// One pass of this header, MRC__PASS_WORDS, makes the tiles of one instruction that multiplies
-// words: MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of
-// sums, MRC__WDOT(sum, a, b) adds to each lane the products within word a and a lane's word of b.
+// A pass of mrc.h with MRC__PASS_WORDS makes the tiles of one instruction that multiplies words:
+// MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of sums;
+// MRC__WDOT(sum, a, b) adds to each lane the products within word a and the lane's word of b.
 //   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
 //   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
 //   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
+// The section also rounds floats to bf16 words, and rows of x to bytes.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__DOT_NONE, MRC__DOT_FIRST, MRC__DOT_SECOND };    // which instance of QUADS
@@ -12472,7 +12476,10 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_product   the loops over slices and tasks, and weights packed for prediction
+// >>impl.cpu_product   the outer loops of a matrix product; weights packed for prediction
+//
+// These are the loops over slices and tasks that impl.cpu_gemm describes.  At the end of a block
+// they also add a linear layer's bias and apply its activation.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // What a linear layer does to a finished block: z += bias, y = act(z) where there is one.  Sums of
@@ -12889,12 +12896,13 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, activation, norms, dropout, add, embedding, unfold
+// >>impl.cpu_ops   linear, activation, fill, axpby, fold, norms, dropout, add, embedding, unfold
 //
-// Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
-// COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
-// short one.  Products go through the table's gemm, so that who replaces gemm speeds all of this
-// up; with our own gemm a linear layer's bias and GELU are applied to each block while in cache.
+// In maps over rows, a task is some rows.  In sums over rows (biases, LayerNorm's weights), a task
+// is COLS columns, and goes through all rows in order, 64 rows at a time, so that a long sum rounds
+// like a short one.  Products go through the table's gemm, so a backend that replaces gemm makes
+// all of these kernels faster.  With our own gemm a linear layer's bias and GELU are applied to
+// each block while the block is in cache.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_ROWS = 16, MRC__CPU_RUN = 64, MRC__CPU_CHUNK = MRC_NORM_CHUNK };
@@ -13549,7 +13557,10 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_optim   the optimizer's kernels: tasks are chunks of 8192 elements of all tensors
+// >>impl.cpu_optim   the optimizer's kernels
+//
+// A task is a chunk of 8192 elements (MRC_NORM_CHUNK) of one parameter; the chunks of all
+// parameters are numbered in order.  For AdamP a task is whole rows, about as many elements.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
@@ -13814,7 +13825,10 @@ MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_rotary   gated feed-forward maps and rotary positions, one task per block of rows
+// >>impl.cpu_rotary   the kernels of op.glu and op.rope
+//
+// A task of glu is 8 rows, a task of rope is one sequence.  Rope first computes the cosines and
+// sines of all places, once for all sequences, in its workspace.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_GLU_ROWS = 8, MRC__CPU_GLU_SPAN = 256 };
@@ -13941,15 +13955,19 @@ MRC__TARGET static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_b
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_relative   what attention adds by the distance of query and key
+// >>impl.cpu_relative   the terms of attention that depend on the distance of query and key
 //
-// The table rows that a sequence can reach are reversed and put side by side, so that in a row of
-// scores, where i - j falls, the place x in them rises.  BIAS: one line of the head's biases by
-// distance.  DISENTANGLED: C = Q Kr^T for a block of queries and P = K Qr^T for all keys are two
-// more products, (60, R) and (T, R); scores gather from them, and gradients scatter into G and H of
-// the same shapes, whose products with the tables and with Q and K are the rest of backward.
-// DeBERTa's places rise one by one near the diagonal and stay equal far from it (logarithmic
-// buckets), so most of a gather is vectors of neighbours or one value: `runs` says where.
+// i is the place of the query, j that of the key, R the number of table rows that a sequence can
+// need.  Along a row of scores j grows and i - j falls.
+// BIAS: one array has the head's bias for each distance, in the order of j - i.
+// DISENTANGLED: the R table rows are copied in reverse order, so that the index x into the copy
+// grows along a row of scores.  Forward computes two more products, C = Q Kr^T (60, R) for a block
+// of queries and P = K Qr^T (T, R) for all keys, and adds elements of C and P to the scores.
+// Backward adds the gradients of the scores to elements of G and H, which have the shapes of C and
+// P.  The products of G and H with the tables, with Q and with K are the other gradients.
+// With DeBERTa x grows by one for each key near the diagonal and is constant far from it
+// (logarithmic buckets).  So most reads from C and P are of neighbouring elements, or of the same
+// element again: `runs` says where.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_QUERIES = 60 };     // a multiple of every ROWS
@@ -14296,17 +14314,18 @@ MRC__TARGET static void MRC__T(tables_zero)(mrc_out to, size_t rows, size_t head
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+// >>impl.cpu_attention   attention in blocks of 60 queries; a task is one head of one sequence
 //
 // Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
-// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
-// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
-// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
-// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
-// With a window a block of queries meets only the keys that one of its rows sees, so that the cost
-// grows with the window.  What depends on the distance of query and key is in impl.cpu_relative.
-// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
-// cache holds 60 of them.
+// Y = S V.  Backward computes S again from lse, and dS beside it; dK and dV are summed over the
+// blocks in the task's own scratch, so each element of a gradient has one owner and one order of
+// sums.  There is no T x T matrix: a worker's scratch is a share of the workspace, and grows with
+// T.  The rows of S are padded to whole panels; the elements past the last key are not used.  With
+// a window, a block of queries is multiplied only by the keys that one of its rows sees, so the
+// cost grows with the window and not with T.  The terms that depend on the distance of query and
+// key are in impl.cpu_relative; with them a task of backward is one head of all sequences, because
+// it adds to the head's columns of the tables' gradients.  After Dao et al., "FlashAttention",
+// 2022, with whole rows in place of running maxima: a CPU's cache holds 60 of them.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // One worker's scratch; what forward does not need has no room there.
@@ -14595,12 +14614,13 @@ MRC__TARGET static void MRC__T(relative_bwd_task)(void *arg, size_t head, size_t
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention_pairs   the same in pairs of bf16, and the choice between the two
+// >>impl.cpu_attention_pairs   attention with bf16 operands; picks the f32 or the bf16 kernels
 //
-// Where products multiply bf16 (be->math) and the machine has an instruction for pairs, the five
-// products of plain attention take their operands so; scores, softmax and all sums stay f32.
-// Blocks and owners are those of impl.cpu_attention.  Without the instruction attention stays f32:
-// rounding its operands would take time and gain none.
+// bf16 is used when be->math asks for it, when the machine has an instruction for pairs of bf16
+// (impl.cpu_words), and when attention is plain (no window, no distances).  Then the operands of
+// the five products are rounded to bf16; scores, softmax and all sums stay f32.  Blocks and owners
+// are as in impl.cpu_attention.  Without the instruction attention stays f32: rounding the operands
+// would cost time and save none.
 //==============================================================================
 #if defined(MRC__PASS_CPU) && MRC__F32 && defined(MRC__TARGET_PAIRS)
 #define MRC__PAIRS_ATTENTION
@@ -14861,12 +14881,12 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_retrieval   pool, normalize, maxsim, score_loss
+// >>impl.cpu_retrieval   the kernels of pool, normalize, maxsim and score_loss
 //
-// Tasks are sequences, rows, documents, columns of scores: each element of a result has one owner
-// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a
-// document and keeps, of each row, the largest product and where it stands: no table of all
-// products exists.
+// Tasks are sequences, blocks of rows, documents, or columns of scores: each element of a result
+// has one owner and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS
+// rows of a document and keeps, for each row, the largest product and its place: there is no table
+// of all products.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_TEXTS = 2 * MRC__CPU_QUERIES, MRC__CPU_DEPTH = 256, MRC__CPU_SCORES = 1024 };
@@ -15369,16 +15389,16 @@ MRC__TARGET static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be,
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_lstm   one sweep over time for the whole batch
+// >>impl.cpu_lstm   LSTM and GRU: one sweep over time for the whole batch
 //
-// What does not depend on the step before is a gemm over all rows, for both directions: x W_ih^T,
-// and after the sweep dx and the weights' gradients.  The sweep goes through the steps with all
-// sequences that are that long: they are sorted by length, longest first, so the running ones are
-// the first ones, and their states are found by pointers to rows of y and of the gates.
-// A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
-// all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
-// one task over all steps; wide ones split each step.
-// A GRU is the same sweep with three panels of W_hh a group, and cells of its own.
+// The products that do not depend on the step before are computed for all rows at once by gemm:
+// x W_ih^T before the sweep; dx and the gradients of the weights after it.  A step of the sweep
+// handles all sequences that are long enough.  Sequences are sorted by length, longest first, so
+// these are the first ones; their states are found by pointers to rows of y and of the gates.
+// A unit of work is COLS hidden units of one direction: its columns of W_hh for all four gates are
+// packed together once in a call, so that the cell follows its products at once.  In narrow layers
+// a task is one direction with all steps; in wide layers each step is divided into tasks.
+// A GRU is the same sweep with three panels of W_hh for each unit of work, and cells of its own.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
@@ -16169,10 +16189,12 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.null   no memory and no arithmetic: what a step takes, without taking it
+// >>impl.null   the null backend: it counts the memory that a step would need, and uses none
 //
-// Addresses rise and are never used again, so that none is given out twice.  A query is answered by
-// the instance that is planned for, by its own function, as it may read its own state (threads).
+// The null backend allocates no backend memory and computes nothing; it also counts the operations
+// of matrix products.  Each allocation gets a new, higher address; no address is given out twice.
+// It has the kernels that the backend `like` has.  For the size of a kernel's workspace it calls
+// the function of `like`, because the size may depend on the state of that instance (threads).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__null_block {
@@ -16346,7 +16368,10 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.optim   moments, the step, learning rates; parameters to and from files
+// >>impl.optim   the optimizer: moments, the step, averages; schedules; parameters in files
+//
+// The functions that write parameters to safetensors and read them back are here, because models
+// and optimizers share them.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
@@ -17177,10 +17202,11 @@ MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t st
 #endif // core pass
 
 //==============================================================================
-// >>impl.trie   the vocabulary as a table, and what is known of characters
+// >>impl.trie   the trie of a vocabulary; the types of the Unicode tables
 //
-// The vocabulary is a trie over code points: the longest match, which is all that WordPiece asks
-// for, is one walk, and no choice of tokens makes it slow.
+// The vocabulary is a trie over code points: the longest match, which is all that WordPiece needs,
+// is found in one walk, and no choice of tokens makes the walk slow.  The Unicode tables themselves
+// are in impl.forms and impl.tables.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__uni_range { uint32_t first, last, value; } mrc__uni_range;
@@ -17356,17 +17382,18 @@ static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.vocabulary   a tokenizer in memory: its tokens, and what its files may say about them
+// >>impl.vocabulary   the data structures of a tokenizer; reading the files beside its vocabulary
 //
-// A tokenizer is a program, as in tokenizer.json:
+// A tokenizer applies these stages to a text, in the order of tokenizer.json:
 //
 //     text -> added tokens -> normalizer steps -> normalized added tokens -> pre-tokenizer steps
 //          -> the model, one part at a time -> pieces -> the template of the post-processor
 //
 // The model is one of a table of kinds (mrc__tok_kind: WordPiece, BPE, Unigram).  Steps are entries
-// of two tables of step kinds.  Two pipelines have a loop of their own that does all steps at once:
-// BERT's and byte-level BPE's (tok->segment); they give what the steps would give.
-// What is known of a character is one byte per code point, made at load.
+// of two tables of step kinds.  For two pipelines, BERT's and byte-level BPE's, one loop does all
+// steps at once (tok->segment), with the same result as the single steps.
+// Tables with one byte per code point say whether it is a letter, a space and so on; they are made
+// when the tokenizer is loaded.
 // Ids are 0 to n - 1, each with one token: duplicate and missing ids are refused.  In a Unigram
 // vocabulary two ids may have one text; the later id is found.
 //==============================================================================
@@ -17987,12 +18014,13 @@ static mrc_status mrc__tok_points(mrc__tok_source *src, mrc_tokenizer *tok, cons
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_text   a text in work, and the loops over its code points
+// >>impl.tok_text   the working text of a tokenizer; tables of characters; combining marks
 //
-// A text is code points, each with its place in the original text.  A step replaces a code point
-// (the new one takes its place), inserts one (it takes the place of the one before; at the start
-// of a text an empty place) or removes one (its place vanishes).  A token's offsets are the begin
-// of its first code point's place and the end of its last one's.  Splitting changes no place.
+// A mrc__tok_run (r in the functions) takes a text apart.  r->text is a list of code points, each
+// with its place in the original text.  A step replaces a code point (the new one takes its place),
+// inserts one (it takes the place of the one before; at the start of a text an empty place) or
+// removes one (its place vanishes).  The offsets of a token are the begin of its first code point's
+// place and the end of its last one's.  Splitting a text into parts changes no place.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__tok_piece { int32_t id, begin, end, word, taken; } mrc__tok_piece;
@@ -18257,7 +18285,7 @@ static void mrc__tok_mark_add(mrc__tok_run *r, uint32_t cp, uint32_t order, uint
 #endif // core pass
 
 //==============================================================================
-// >>impl.normalize   the steps of normalizers: each changes r->text
+// >>impl.normalize   the steps of normalizers: each changes the working text, r->text
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Keeps the code points without these bits.
@@ -18732,12 +18760,13 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 //==============================================================================
 // >>impl.regex   the regular expressions of tokenizer.json
 //
-// Accepted is what such files use: | ( ) (?: ) (?i: ), classes with ranges, escapes and the
-// properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
-// their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
-// by name.  The leftmost match is found, and of those the one that a backtracking engine finds
-// first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a match
-// costs at most as many steps for each character that it looks at as the program has instructions.
+// The syntax that such files use is accepted: | ( ) (?: ) (?i: ), classes with ranges, escapes and
+// the properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n}
+// and their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  Everything else
+// is refused by name.  The match is the one that a backtracking engine finds first, but it is found
+// without backtracking (Thompson 1968; Pike's threads in order of preference): for each character
+// that a match looks at, it takes at most as many steps as the compiled expression has
+// instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19181,9 +19210,10 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
 #endif // core pass
 
 //==============================================================================
-// >>impl.pretokenize   the steps of pre-tokenizers: each changes r->parts, some also r->text
+// >>impl.pretokenize   the steps of pre-tokenizers: each splits r->parts, some also change r->text
 //
-// A part is a range of r->text; what no part holds is no longer of the text.
+// A part is a range of r->text, the working text; text that is in no part gives no tokens.  The
+// section begins with the patterns at which steps split.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -19818,16 +19848,18 @@ static const mrc__tok_kind mrc__tok_wordpiece = { "WordPiece", mrc__wordpiece_re
 //==============================================================================
 // >>impl.bpe   the model BPE, and RobertaTokenizerFast's byte-level pipeline in one loop
 //
-// The code points of a part, each a token at first, are merged pair by pair: the pair that stands
-// first in the list of merges before others, the leftmost of equals first.  In byte-level BPE they
-// are bytes, each written as a printable character: itself where it is one, U+0100 and on in turn
-// where it is not.  In the loop, a text is cut into words by GPT-2's pattern
+// At first each code point of a part is a token.  Then neighbouring tokens are merged, two at a
+// time: first the pair that comes earliest in the list of merges, and of equal pairs the leftmost.
+// In byte-level BPE a text is first turned into bytes, and each byte into a printable character: a
+// printable byte into itself, the others into U+0100, U+0101, .. in turn.  The loop cuts a text
+// into words by GPT-2's pattern
 //
 //     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //
-// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
-// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
-// that their characters merge into: those are marked at load, and found without merging.
+// Merges are in a table like the vocabulary's (impl.trie), which finds a merge by (left id, right
+// id).  Its nodes are numbered by the merge's rank in the list; the value of a node is the id of
+// the merged token.  Most words of a text are one token, which merging would also give.  Such
+// tokens are marked when the tokenizer is loaded, and are then found without merging.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -20493,9 +20525,11 @@ static const mrc__tok_kind mrc__tok_bpe = { "BPE", mrc__bpe_read, mrc__bpe_finis
 //==============================================================================
 // >>impl.unigram   the model Unigram: the path through a part with the highest sum of scores
 //
-// Begins in ascending order, pieces at each in ascending length; a path replaces another that ends
-// where it ends only if its sum is greater, so of equal paths that with the longest last piece
-// wins.  A code point that is no piece is unknown.  Sums are doubles, added from left to right.
+// A path is a list of pieces that cover the part.  The search tries the places where a piece may
+// begin in ascending order, and at each place the pieces in ascending length.  A path replaces
+// another one with the same end only if its sum is greater; so of paths with equal sums the one
+// with the longest last piece wins.  A code point that is in no piece is unknown.  Sums are
+// doubles, added from left to right.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Appends what an unknown run of code points becomes: a token of that text, its bytes, or <unk>.
@@ -20695,7 +20729,10 @@ static const mrc__tok_kind mrc__tok_unigram = { "Unigram", mrc__unigram_read, mr
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_steps   any pipeline: the programs run step by step
+// >>impl.tok_steps   the pipelines without a loop of their own: their steps run one by one
+//
+// The normalizer's steps; added tokens that are looked for in the normalized text; the
+// pre-tokenizer's steps; then the model, part by part.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The first byte of a code point's UTF-8.
@@ -20824,7 +20861,10 @@ static int32_t mrc__tok_steps_segment(mrc__tok_run *r, const unsigned char *s,
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_files   tokenizer.json, vocab.txt and vocab.json into a tokenizer
+// >>impl.tok_files   reads tokenizer.json: steps, model, added tokens, post-processor
+//
+// A part of the file that is not supported is refused by name.  impl.tok_load also uses the steps
+// of BertNormalizer and the usual templates for files other than tokenizer.json.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static const mrc__tok_kind *const mrc__tok_kinds[] = { &mrc__tok_wordpiece, &mrc__tok_bpe,
@@ -21151,11 +21191,11 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.sentencepiece   a *.model file: what transformers 4 makes of it
+// >>impl.sentencepiece   reads a SentencePiece *.model file, as transformers 4 does
 //
 // The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
-// Each family of readers has ids, normalizer and added tokens of its own; the file's name says
-// which family it is.
+// Each family of tokenizers in transformers has ids, normalizer and added tokens of its own.  The
+// file's name says which family it is; where two families use one name, the configuration does.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -21569,7 +21609,12 @@ static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const c
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_load   vocab.txt, vocab.json, *.model, and what all kinds end with; saving
+// >>impl.tok_load   mrc_tokenizer_load(): which files of a folder are read; mrc_tokenizer_save()
+//
+// The first of these that is there decides: tokenizer.json (impl.tok_files), vocab.txt (KoBERT: the
+// *.model beside it), vocab.json with merges.txt, a *.model (impl.sentencepiece).  For all but
+// tokenizer.json the added tokens of the other files in the folder are read too.  For every kind
+// the special tokens are found, and the tables that encoding needs are made.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
@@ -22160,7 +22205,10 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
 #endif // core pass
 
 //==============================================================================
-// >>impl.tokenizer   added tokens, templates, truncation and windows (PARITY 3.8, 3.9)
+// >>impl.tokenizer   mrc_tokenizer_encode(): added tokens, templates, truncation, windows
+//
+// See PARITY 3.8 and 3.9.  Added tokens that are looked for in the original text are found here;
+// the text between them goes through tok->segment.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The longest added token at s: its id, bytes and code points; -1: none.
