@@ -21194,8 +21194,9 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
 // >>impl.sentencepiece   reads a SentencePiece *.model file, as transformers 4 does
 //
 // The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
-// Each family of tokenizers in transformers has ids, normalizer and added tokens of its own.  The
-// file's name says which family it is; where two families use one name, the configuration does.
+// Each family of tokenizers in transformers has ids, normalizer and added tokens of its own.  Which
+// family it is follows from the file's name, the kind of model and the class that
+// tokenizer_config.json names.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -22479,7 +22480,7 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.arrow   the stream that datasets.save_to_disk writes
+// >>impl.arrow   reads the streams that datasets.save_to_disk writes
 //
 // A stream is a list of messages: metadata (a flatbuffer) and a body of buffers.  The first message
 // is the schema, the others are batches of rows.  The format is described in Arrow's "Columnar
@@ -22488,8 +22489,8 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 // Every position is checked against the size of what it points into before it is read; offsets must
 // rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
 // work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
-// JSONL file, so rows are checked in one place only.  Columns that no example needs are stepped
-// over, whatever their type; a needed column of another type is refused by its name.
+// JSONL file, so rows are checked in one place only.  Columns that no example needs are skipped,
+// whatever their type; a needed column of another type is refused by its name.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__ARROW_FIELDS 1000
@@ -23020,23 +23021,23 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 #endif // core pass
 
 //==============================================================================
-// >>impl.dataset
+// >>impl.dataset   reads question-answering files and checks every row
 //
-// Data files are foreign: a row is used only if its answers stand in its context where it says.
-// What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
-// leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
+// A row is used only if its context has each answer at the position that the row says.  An error of
+// the file as a whole (not JSON, no "data") is returned.  An error of a row leaves the row out,
+// with a reason, a count and, for the first ten, a log line that says where.
 //
 // Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
-// KorQuAD 2, whose articles hold context and qas themselves; and flat records as `datasets` writes
+// KorQuAD 2, whose articles have context and qas themselves; and flat records as `datasets` writes
 // them, one a line (JSONL), in an array, or in {"data": [..]}.  Answers are
-// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any, and one
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any shape, and one
 // "answer": {"text", "answer_start"} in KorQuAD 2.
 //
-// A flat record with an empty list of answers and no is_impossible is unanswerable: datasets has
-// SQuAD 2 so.  SQuAD's own nested form says is_impossible, and a question there that has neither
-// is left out.
+// A flat record with an empty list of answers and no is_impossible is unanswerable: this is how
+// datasets writes SQuAD 2.  SQuAD's own nested form has is_impossible, and a question there that
+// has neither answers nor is_impossible is left out.
 //
-// The tree goes after reading: texts live in blocks of the data set, equal contexts once.
+// The JSON tree is freed after reading: texts are in blocks of the data set, equal contexts once.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SKIP_LIST(X)                                           \
@@ -23789,11 +23790,11 @@ MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_
 #endif // core pass
 
 //==============================================================================
-// >>impl.folds   parts of a data set; the folds of scikit-learn, numpy's generator behind them
+// >>impl.folds   parts of a data set: folds as scikit-learn's KFold makes them, subsets
 //
-// MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds it
-// by Knuth's recurrence and shuffles from the end (Fisher-Yates); an index comes from the low bits
-// of a word, taken anew while it is too large.
+// MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds the
+// generator by Knuth's recurrence and shuffles from the end (Fisher-Yates).  An index is the low
+// bits of a word; when it is too large, another word is drawn.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__mt { uint32_t word[624]; int at; } mrc__mt;
@@ -23877,17 +23878,20 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
 #endif // core pass
 
 //==============================================================================
-// >>impl.encode
+// >>impl.encode   makes features and their labels, by one of two methods
 //
-// offsets: HF run_qa's prepare_train_features (PARITY 3.4): windows over the context, labels from
-//     the answer's characters; the one deviation is that an answer which begins in the window's
-//     last token of the passage is labelled there, where HF walks on to the [SEP] or last pad.
-// sentinel: the reference run's drop_truncated_data (3.14): the answer is replaced by as many mask
-//     tokens as it has of its own, the pair truncated, and the masks replaced by the answer's ids.
-//     An answer that is cut off shows in the number of masks: that row goes.
+// offsets   As prepare_train_features in HF's run_qa (PARITY 3.4): the passage is cut into windows,
+//           and labels are computed from the answer's character offsets.  There is one deviation:
+//           when the answer begins in the last passage token of a window, that token is labelled;
+//           HF labels the [SEP] or the last pad behind it.
+// sentinel  As drop_truncated_data in the reference run (PARITY 3.14): the n tokens of the answer
+//           are replaced by n mask tokens, question and passage are truncated, and the masks are
+//           replaced by the answer's ids.  A row is left out when fewer than n masks remain (the
+//           answer was cut off) or more than n (the text has masks itself).
 //
-// The loss looks at all rows, as softmax in HF and in the reference run does: without padding that
-// is 0 .. real_len, with it the pads too unless loss_valid is set.
+// The softmax of the loss is over all rows of a window, as in HF and in the reference run.  Without
+// padding these are the rows 0 to real_len - 1.  With padding they include the pads, unless
+// loss_valid is set.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__enc {
@@ -24167,11 +24171,11 @@ MRCDEF void mrc_features_free(mrc_features *f) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.batch
+// >>impl.batch   the plan of an epoch: shuffles the features and cuts them into batches
 //
-// The order of an epoch is made at once, from integers only.  Word pair of draw i in shuffle s:
+// The order of an epoch is made at once, from integers only.  Draw i of shuffle s is the pair of
 // words 0, 1 of philox(counter {i, epoch, s, "shuf"}, key {seed low, seed high}), modulo the number
-// of choices (its bias, a 2^-64th of that number, is nothing).
+// of choices.  (The bias of the modulo, a 2^-64th of that number, is negligible.)
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__plan_item { int32_t length; uint32_t at, feature; } mrc__plan_item;
@@ -24305,15 +24309,15 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.decode
+// >>impl.decode   HF's postprocess_qa_predictions (PARITY 3.5); helpers of all three decoders
 //
-// HF's postprocess_qa_predictions (PARITY 3.5) in its arithmetic: scores are sums of two floats in
-// float; probabilities are numpy's, float32 with its exp() and its pairwise sum, and in double when
-// the "empty" fallback (a Python float) is in the list.
+// The number types are those of HF: scores are sums of two floats in float; probabilities are
+// numpy's, float32 with its exp() and its pairwise sum, and in double when the "empty" fallback (a
+// Python float) is in the list.
 //
 // Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
-// not stable; this is what a stable one gives, reversed), and a score that is not finite is no
-// candidate, so that a broken model gives "empty" instead of NaN.
+// not stable; this is the order of a stable one, reversed).  A span whose score is not finite is
+// left out, so that a broken model gives "empty" instead of NaN.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
@@ -24558,7 +24562,11 @@ static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.ensemble
+// >>impl.ensemble   combines the answers of several models, as api.ensemble describes
+//
+// The votes of one question are added up in a list of its different texts.  The text with the
+// highest score wins; of equal scores the text that was seen first (in a hard vote the text with
+// the higher probability).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__tally {
@@ -24648,12 +24656,12 @@ MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const
 #endif // core pass
 
 //==============================================================================
-// >>impl.metrics
+// >>impl.metrics   the scores of the official scripts; SQuAD 2's best threshold
 //
 // The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
-// code points.  Python decides what lower case, white space and a word are: str.lower() with its
-// final sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the
-// tokenizer's table, which is newer: only characters that are cased in 14 are looked up there.
+// code points.  Lower case, white space and words are those of Python: str.lower() with its final
+// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  The tokenizer's table of lower
+// case is newer than that, so only characters that are cased in Unicode 14 are looked up in it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
@@ -25038,13 +25046,15 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
+// >>impl.pipeline   the decoder of transformers 4.57.6's question-answering pipeline (PARITY 3.6)
 //
-// In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
-// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
-// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
-// A product of 0 is no span.
+// The number types are those of transformers: logits, both softmaxes and their products are
+// float32, and the scores of equal texts are added in double.
+// Each window gives its best 2 top_k + 10 spans (as transformers does since 4.54.1), or its best
+// top_k spans when spans are not widened to whole words.  Then spans whose texts are equal in lower
+// case become one answer, and the best top_k answers are kept.
+// Of spans with equal products, the earlier start comes first, then the earlier end; numpy does not
+// define this order.  A span whose product is 0 is left out.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -25211,12 +25221,15 @@ static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *co
 #endif // core pass
 
 //==============================================================================
-// >>impl.legacy   HF's compute_predictions_logits (PARITY 3.7)
+// >>impl.legacy   the decoder of HF's compute_predictions_logits (PARITY 3.7)
 //
-// Scores and probabilities are Python's floats, so in double; of equal logits the earlier row comes
-// first.  A span of tokens is given as the words of the passage that it touches; its tokens' text
-// is looked up among those words' basic tokens, and when both have the same number of characters
-// but spaces, what stands there is the answer.  Basic tokens are those of the reader's tokenizer.
+// Scores and probabilities are computed in double, as Python's floats are.  Of equal logits the
+// earlier row comes first.
+// To make the answer of a span, take the words of the passage that the span touches, split them
+// into basic tokens (by the tokenizer that made the features), and look for the span's own text in
+// these tokens.  If it is found, and words and basic tokens have equally many characters without
+// spaces, the answer is the part of the passage that matches it.  Otherwise the answer is the
+// words.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__leg_candidate { double score; size_t order, window, i, j; } mrc__leg_candidate;
@@ -25464,7 +25477,10 @@ static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *conf
 #endif // core pass
 
 //==============================================================================
-// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+// >>impl.decoders   mrc_decode(): calls the decoder that is chosen; the answer and text of spans
+//
+// The decoders are those of impl.decode, impl.pipeline and impl.legacy.  mrc_decode_answer()
+// chooses among the spans, "no answer" included.  mrc_span_text() gives the text of a span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // NULL, or what is wrong with the arguments of mrc_decode().
@@ -25552,13 +25568,14 @@ MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.families   what a family of encoders is: one row each
+// >>impl.families   what a family of encoders is: one row of a table each
 //
-// A family is Hugging Face's model_type.  All of them are one picture: a sum of tables, a norm,
-// layers of attention and feed-forward maps, a head.  A row says how the family names its weights,
-// what an absent key of config.json means (the default of the class in transformers), from where
-// positions count, and where dropout stands.  To add a family is to add a row, and an op where the
-// arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+// A family is one model_type of Hugging Face.  All families have the same parts: a sum of tables, a
+// norm, layers of attention and feed-forward maps, a head.  A row says how the family names its
+// weights, what an absent key of config.json means (the default of the class in transformers), from
+// where positions count, and where dropout is applied.  To add a family, add a row, and an op if
+// the arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+// The section also has the table of the keys of config.json, and the table rows of distances.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Which probability of config.json a place of dropout takes.
@@ -26054,7 +26071,7 @@ static int mrc__layer_match(const char *name, const char *pattern, size_t number
 #endif // core pass
 
 //==============================================================================
-// >>impl.config   config.json: the numbers of a model, checked
+// >>impl.config   reads config.json and checks the numbers of a model
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_model_config mrc_model_config_default(void) {
@@ -26503,7 +26520,10 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 #endif // core pass
 
 //==============================================================================
-// >>impl.model   parameters, their initialisation, the forward pass
+// >>impl.model   makes the parameters of a model, initialises them, freezes them
+//
+// The weights of a model are members of mrc_encoder_weights and mrc__layer_weights, with their
+// shapes; each weight is also a parameter with the name that Hugging Face gives it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A linear map or a norm: weight and bias.
@@ -27151,10 +27171,11 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
 #endif // core pass
 
 //==============================================================================
-// >>impl.forward   from a batch to logits: the tables, the layers, the head
+// >>impl.forward   the forward pass, from a batch to logits: the tables, the layers, the head
 //
-// Every family is mrc__embed(), then one of three layers (norms after the additions, norms before
-// the maps, a bottleneck), then a head.  What differs else is in the family's row.  x is (N, H).
+// Every family is mrc__embed(), then one of three kinds of layers (norms after the additions, norms
+// before the maps, a bottleneck), then a head.  All other differences are in the family's row.
+// x is (N, H).  mrc_model_batch(), which makes a batch of features, is here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_forward_config mrc_forward_config_default(void) {
@@ -27945,7 +27966,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
 #endif // core pass
 
 //==============================================================================
-// >>impl.weights   a checkpoint however it is stored: one file of either kind, or shards
+// >>impl.weights   opens a model's weights: one safetensors or PyTorch file, or shards and an index
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SHARDS_MAX 4096
@@ -28113,6 +28134,9 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *
 //==============================================================================
 // >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
 //                       transformers open: the oldest spelling that all of them still read
+//
+// These are the files beside config.json and the weights.  The projection of such a directory is
+// read here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
@@ -28357,7 +28381,10 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_weights *main,
 #endif // core pass
 
 //==============================================================================
-// >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
+// >>impl.model_dir   loads a model directory, and saves one as Hugging Face does
+//
+// Weights are found by name, whatever prefix the encoder's names have in the file.  The two towers
+// of a DPR directory are loaded as one model.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The weights' file: its reader, and what stands before the encoder's names in it.
@@ -28913,7 +28940,10 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 #endif // core pass
 
 //==============================================================================
-// >>impl.checkpoint   a folder that is complete and right, or is not taken
+// >>impl.checkpoint   writes and finds checkpoint folders; accepts complete and undamaged ones only
+//
+// A checkpoint is built under a temporary name, with a checksum of each file in
+// trainer_state.json, and then renamed.  What a killed save has left behind is removed.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
@@ -29207,13 +29237,18 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.fold   a step's gradient from its micro-batches', on one rank or many
+// >>impl.fold   adds up the gradients of a step's micro-batches, on one rank or on many
 //
-// The gradients of all parameters stand in a row, ctx->flat.data, each tensor at a multiple of 64
-// bytes: a micro-batch finishes them there, from nothing.  Then they are added to this rank's slice
-// of the sum, which the communicator does in the order of the ranks; without one the slice is all.
-// After the last micro-batch the slices are gathered into the row, where the optimizer finds them.
-// Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
+// ctx->flat.data is one array with the gradients of all parameters, each tensor at a multiple of 64
+// bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
+// the micro-batches is divided into slices, one for each rank.  The communicator adds the gradients
+// of all ranks to these slices, in the order of the ranks.  Without a communicator the only slice
+// is the whole sum.
+// After the last micro-batch the slices are gathered into ctx->flat.data for the optimizer, unless
+// the optimizer is sharded (impl.shards): then each rank uses its own slice.
+// A slice begins a multiple of MRC_NORM_CHUNK elements after the beginning of a tensor.
+// A step of one micro-batch on one rank has nothing to add up, and skips all of this.
+// The section also has the functions by which ranks compare texts, weights and errors.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
@@ -29470,15 +29505,17 @@ static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, in
 #endif // core pass
 
 //==============================================================================
-// >>impl.shards   an optimizer whose moments are shared out over ranks
+// >>impl.shards   an optimizer whose moments are divided among the ranks
 //
-// A rank keeps the moments and averages of the elements whose gradients it sums, its slice of the
-// row ctx->flat.data: a piece of some parameters, all or nothing of others.  It steps those, puts
-// the new weights where the gradients were, and every rank gathers the row.  The squares of a norm
-// are exchanged and added by each rank in the order in which one rank would.
+// A rank has the moments and averages of the elements in its slice of ctx->flat.data (see
+// impl.fold).  The slice may have all of a parameter, a part of it, or nothing of it.  The rank
+// updates the weights of its slice; then the ranks gather the new weights in ctx->flat.data, and
+// each rank copies them from there.  For a norm, the ranks exchange their sums of squares, and each
+// rank adds them in the order in which a single rank would.
 //
-// A file has everything.  Rank 0 writes it and says which kind of moment it wants next; all ranks
-// then put theirs into the row and gather it.  When it is done, or has failed, it says that.
+// An optimizer's file has the moments of all ranks, and rank 0 writes it.  Rank 0 tells the others
+// which kind of moment it needs next; all ranks copy their part into ctx->flat.data and gather it.
+// At the end rank 0 tells the others that the file is written, or which error it had.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The elements of a parameter that lie in rank r's slice: lo to hi - 1.
@@ -29755,7 +29792,11 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 #endif // core pass
 
 //==============================================================================
-// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, adversarial training
+//
+// A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
+// micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
+// moved.  The losses are read from the device once in a step.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -30012,7 +30053,7 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 #endif // core pass
 
 //==============================================================================
-// >>impl.predict   one pass over features, and the logits of all of them
+// >>impl.predict   runs a model over all features; keeps the logits of all windows
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A batch, and its logits as (N, 2), then column by column: (2, N); rows are the features'.
@@ -30221,7 +30262,10 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
 #endif // core pass
 
 //==============================================================================
-// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+// >>impl.train_plan   computes how much memory a training run will need
+//
+// It runs the largest step of the training, and the largest batch of an evaluation, on the null
+// backend (impl.null), which counts memory and allocates none.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
@@ -30436,7 +30480,7 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 #endif // core pass
 
 //==============================================================================
-// >>impl.evaluate   figures over features, and of the answers that they decode to
+// >>impl.evaluate   computes loss and accuracy over features, and the metrics of decoded answers
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
@@ -30581,7 +30625,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   questions in, answers out
+// >>impl.reader   mrc_reader: encodes questions, runs the model, decodes the answers
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -30785,7 +30829,7 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
 #endif // core pass
 
 //==============================================================================
-// >>impl.corpus   passages from JSON, JSONL and tab-separated files
+// >>impl.corpus   reads passages from JSON, JSONL and tab-separated files
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_passages {
@@ -31047,7 +31091,7 @@ MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.analyze   text -> terms
+// >>impl.analyze   turns text into terms, by one of the five analyzers of api.retrieval
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // An analyzer at work in one thread.  Terms are given out one by one and last until the next.
@@ -31468,8 +31512,8 @@ MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tok
 //                                          section begins and the last one ends, then two u32:
 //                                          CRC-32C of the checksums, and of the record before it
 //
-// A block is held against its checksum when it is read, so a damaged byte is found by whoever needs
-// it, and opening a large file reads its end only.
+// A block is compared with its checksum when it is read.  So a damaged byte is found by the first
+// reader that needs it, and opening a large file reads only its end.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__BLOCK_BYTES 65536
@@ -31700,11 +31744,11 @@ static mrc_status mrc__blocks_check(mrc__blocks *b) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.index   the inverted index: built in memory, written in checked blocks
+// >>impl.index   the inverted index: built in memory, written in checked blocks, opened
 //
-// Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
-// by passage.  Slabs are then joined in order, so that a term's number is the order of its first
-// occurrence whoever ran the tasks.  The file:
+// A task indexes one slab of passages: it numbers the terms in the order in which it meets them,
+// and lists its postings by passage.  Slabs are then joined in order, so that a term's number is
+// the order of its first occurrence, whichever threads ran the tasks.  The file:
 //
 //     postings    of each term: document (difference to the one before) and tf, as varints
 //     names       the terms' bytes, one behind the other
@@ -32179,13 +32223,15 @@ MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.search   BM25: each posting's score once, then sums
+// >>impl.search   BM25: the score of each posting is computed once, then scores are added up
 //
-// A term's postings are read when a query first has it, and become documents and scores: what the
-// method adds for this term to this document.  A query runs over blocks of documents whose sums
-// fit the first cache, and then over those of them that it has touched; what it adds to every
-// document (BM25+, and L and + of bm25s) comes at the end.  Queries are shared by the threads; a
-// query's terms are added in its order, so that sums are those of a loop over the query.
+// When a query has a term for the first time, the term's postings are read and turned into pairs of
+// document and score: the number that the method (BM25 or a variant) adds to this document for this
+// term.  A query goes through the documents in blocks; the sums of a block fit the L1 cache.  After
+// a block is added up, only those of its documents that have a term of the query are visited.  A
+// number that the method adds to every document (BM25+; L and + of bm25s) is added to the hits at
+// the end.  A task is eight queries.  The terms of a query are added in the query's order, as in a
+// plain loop over the query.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SE_BLOCK 4096
@@ -32778,10 +32824,10 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 #endif // core pass
 
 //==============================================================================
-// >>impl.vectors   embeddings as .npy and safetensors
+// >>impl.vectors   reads and writes embeddings as .npy and safetensors
 //
 // .npy: "\x93NUMPY", version, header length (u16 in version 1, u32 later), a Python dictionary as
-// text, then the array.  Only what an embedding can be is taken: 2-d, C order, <f4, <f2 or |i1.
+// text, then the array.  Only the arrays of embeddings are accepted: 2-d, C order, <f4, <f2 or |i1.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF void mrc_vectors_free(mrc_vectors *v) {
@@ -33006,8 +33052,8 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 //==============================================================================
 // >>impl.ranking   fusion of runs, measures of a run
 //
-// Measures are trec_eval's (linear gains in nDCG, map over all relevant passages); fusion is that
-// of the papers and tools named in api.ranking.  Sums are in double, in the order of the lists.
+// The measures are those of trec_eval (linear gains in nDCG, map over all relevant passages); the
+// methods of fusion are described in api.ranking.  Sums are in double, in the order of the lists.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
@@ -33151,14 +33197,17 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 //==============================================================================
 // >>impl.graph   HNSW (Malkov and Yashunin 2018), the same graph for any number of threads
 //
-// Vectors come in the order of (level falling, hash, number), so the first is the entry point for
-// good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
-// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
-// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
-// over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
+// Vectors are inserted in the order of (level from high to low, hash, number), so the first one is
+// always the entry point.  A round inserts as many vectors as the graph already has, but at most
+// 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
+// change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
+// target, source) and merged into the list of each target.  From a list that is now too long, links
+// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
+// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
 //
-// Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
-// sqrt(longest^2 - length^2) is added to each (`extra`), and 0 to queries: all are as long then.
+// The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
+// each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
+// vectors of the graph equally long.  A query has 0 as its extra coordinate.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
@@ -33604,10 +33653,13 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 #endif // core pass
 
 //==============================================================================
-// >>impl.scores   all rows against a block of queries, by the backend's matrix products
+// >>impl.scores   scores of all rows by the backend's matrix products; residual codes of rows
 //
-// Rows lie in blocks, each a weight in the form that the backend reads fastest; y = x W^T is then
-// the scores of queries x.  A score is a sum over the width alone, so it is the same in any batch.
+// Rows are in blocks.  A block is a weight in the form that the backend multiplies fastest, so
+// y = x W^T is the scores of queries x.  A score is a sum over the width alone, so it is the same
+// in any batch.
+// A residual code is the nearest of C centroids (k-means) and a few bits for each coordinate of the
+// difference; the centroids are found with the same products.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
@@ -33933,7 +33985,7 @@ static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vector
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense   vectors.bin and tokens.bin: written, read, searched
+// >>impl.dense   writes and opens vectors.bin and tokens.bin
 //
 //     rows        as `form` says, each at a multiple of 64 bytes (f32, bf16, int8), or signs, or
 //                 residual codes; in the order of passages
@@ -34462,9 +34514,15 @@ static mrc_status mrc__dense_load_scores(mrc_dense *d) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense_search   exact, by codes with rescoring, by the graph, MaxSim
+// >>impl.dense_search   the methods of searching vectors
 //
-// Tasks are queries or groups of them, so a query's result does not depend on the threads.
+//   exact            scores all rows; of token rows the score is MaxSim (op.maxsim)
+//   codes            scores int8 or sign rows first, then the best candidates again in f32
+//   graph            follows the links of impl.graph
+//   residual codes   the parts of the search in impl.dense_run: centroids, lists, decoded rows
+//
+// A task is one query or a group of queries, so the result of a query does not depend on the number
+// of threads.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_dense_config mrc_dense_config_default(void) {
@@ -34903,7 +34961,10 @@ static mrc_status mrc__dense_passage(mrc_dense *d, uint32_t passage, float *to, 
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense_run   a search from its queries to its hits
+// >>impl.dense_run   mrc_dense_search(): checks the queries, calls a method, returns the hits
+//
+// The search of residual codes (PLAID) is here: the query's nearest centroids give candidates, and
+// MaxSim of the decoded rows gives the scores.  mrc_dense_score() scores some passages only.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Candidates by centroids, the best of them by rows: one query.
@@ -35109,11 +35170,17 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder_dir   what the files beside config.json say
+// >>impl.encoder_dir   which kind of encoder a directory has, and its settings
 //
-// The first sign that is found decides what a directory is: model_type of
-// config_sentence_transformers.json, a Pooling in modules.json, artifact.metadata or the class name
-// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the rows' mean.
+// These signs are looked for in this order, and the first one that is found decides the head:
+//   config_sentence_transformers.json: model_type ColBERT or MultiVectorEncoder    TOKENS
+//   config_sentence_transformers.json: model_type CrossEncoder                     SCORE
+//   modules.json has a module Pooling                                              POOL
+//   artifact.metadata, or the class name HF_ColBERT                                TOKENS
+//   a class name that ends in ForSequenceClassification                            SCORE
+//   none of these                                                                  POOL
+// The class name is the first of "architectures" in config.json.  With POOL and without a module
+// Pooling, DPR's classes use the first row of a text, all others the mean of its rows.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static const char *const mrc__pooling_words[MRC_POOLING_COUNT] = {
@@ -35628,7 +35695,7 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder   texts -> rows of ids -> vectors and scores
+// >>impl.encoder   runs an encoder: texts into token ids, then into vectors or scores
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_encoder {
@@ -36143,7 +36210,7 @@ MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.pairs   questions and their passages from the files that people have
+// >>impl.pairs   reads training data for retrieval: questions with their passages, in many formats
 //
 // Passages are kept once, by title and text.  A row without a positive is left out and counted.
 //==============================================================================
@@ -36832,13 +36899,15 @@ MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.contrastive   one optimizer step for retrieval
+// >>impl.contrastive   plans an epoch of pairs; runs one optimizer step for retrieval
 //
-// A contrastive loss couples all texts of a step, so a step that does not fit is run three times in
-// pieces (gradient caching: Gao et al. 2021): embeddings without a tape; the loss over all of them
-// with its gradients; each piece again, recorded, newest first, from its part of those gradients.
-// Dropout is counted by the text's index in the step, so the pieces see the same masks both times,
-// and the gradients are those of all pieces on one tape, to the bit.
+// A contrastive loss depends on all texts of a step together.  So a step of more than micro_batch
+// questions or passages is computed in three phases (gradient caching: Gao et al. 2021): the
+// embeddings, piece by piece, without a tape; the loss over all embeddings, and their gradients;
+// each piece again, recorded, newest first, with backward from its part of those gradients.
+// Dropout depends on the text's index in the step, so a piece has the same masks both times, and
+// the gradients are those of all pieces on one tape, to the bit.
+// Lists of a cross-encoder do not depend on each other, so they are computed piece by piece.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //------------------------------------------------------------------------------
@@ -37471,7 +37540,7 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
 #endif // core pass
 
 //==============================================================================
-// >>impl.forms   generated data: compatible forms, and kinds of characters
+// >>impl.forms   generated Unicode data: compatibility decompositions (NFKD), kinds of characters
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // begin of the forms that tests/tables/make_tables.py wrote
@@ -38269,7 +38338,7 @@ static const mrc__uni_range mrc__uni_apart[] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.tables   generated data: what the tokenizer and the metrics know about characters
+// >>impl.tables   generated Unicode data: character classes, lower case, NFD; Python's for metrics
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // begin of what tests/tables/make_tables.py wrote
