@@ -46,8 +46,8 @@
 //   NULL, so model code reads as formulas and is checked once.  The library never exits or prints.
 //
 //   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
-//   die with mrc_ctx_reset(); parameters live in their mrc_params.  mrc_train_plan() says what
-//   training takes before it begins, mrc_ctx_reserve() takes it.  Free in this order: contexts,
+//   die with mrc_ctx_reset(); parameters live in their mrc_params.  mrc_train_plan() computes the
+//   memory that training will need, mrc_ctx_reserve() reserves it.  Free in this order: contexts,
 //   then optimizers and models, then the backend.
 //
 //   Threads.  No global mutable state.  A context, and everything made from it, belongs to one
@@ -61,7 +61,8 @@
 //
 //   Text is UTF-8; positions count code points and ranges are half-open.  `doc_stride` and `stride`
 //   are the *overlap* of two windows (HF's meaning, not BERT's).  A dropout p is the probability of
-//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
+//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  The gates of an LSTM have the order
+//   i, f, g, o.
 //
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
@@ -248,8 +249,8 @@ MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its context
 MRCDEF size_t     mrc_processors(void);
 
 // null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
-// has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
-// takes what one on `like` would.
+// has the kernels of `like`, which must outlive it, and calls `like` for the sizes of workspaces:
+// so it counts the memory that the same step would need on `like`.
 MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
                                        const mrc_backend_desc *desc);
 typedef struct mrc_null_counts {
@@ -637,7 +638,7 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
-// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+// Means over questions as the scripts print them: 100 * sum / n, summed in the list's order.
 typedef struct mrc_scored {         // one question
     double exact, f1;               // of mrc_metric_score()
     double no_answer;               // how sure the reader is that there is none; any scale
@@ -1013,11 +1014,11 @@ typedef struct mrc_step_desc {
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
 
-// What training will take, in bytes, before it begins: one optimizer step over the largest
-// micro-batch that these features can make, and the largest batch of an evaluation, run through the
-// same code on a null backend.  Whatever the size of the model, that needs no memory to speak of;
-// ctx's backend is the one that is planned for.  mrc_ctx_reserve(ctx, out->step) makes the plan
-// true: the step arena then never grows.
+// Computes, before training begins, how many bytes it will need on ctx's backend: one optimizer
+// step over the largest micro-batch that these features can make, and the largest batch of an
+// evaluation, run through the same code on a null backend.  The plan itself needs little memory,
+// whatever the size of the model.  After mrc_ctx_reserve(ctx, out->step) the step arena never
+// grows.
 typedef struct mrc_train_plan_desc {
     const mrc_model_config     *model;
     const mrc_optimizer_config *optimizer;
@@ -3485,8 +3486,9 @@ MRCDEF void mrc_backend_free(mrc_backend *be) {
 // ends before the byte that cannot continue it (Unicode 3.9, "maximal subpart"): that byte may
 // begin the next sequence.  No byte past the end that the caller gave is read.
 //==============================================================================
-// The longest beginning of s that a well-formed sequence could have; the sequence is complete when
-// that is *need bytes.  bytes is at least 1; *need is 0 when no sequence begins so.
+// Returns the length of the longest beginning of s that a well-formed sequence can have, and in
+// *need the length of that sequence: it is complete when both are equal.  bytes is at least 1;
+// *need is 0 when no sequence begins so.
 static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *need) {
     const unsigned char *p = (const unsigned char *)s;
     unsigned lead = p[0], low = 0x80, high = 0xBF;
@@ -10115,13 +10117,14 @@ static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
 //   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
 //     cross-entropy    f = -lp_y                       slope = 1
 //     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
-//                      (reference: the first term alone, as its backward takes p for a constant)
+//                      (reference: the first term alone, because its backward treats p as constant)
 //     label smoothing  f = -sum over i of t_i lp_i     slope = 1, as the sum of t_i is 1
 //
 // logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
 // sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
-// counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
-// the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
+// counted (-1 by convention; HF ignores positions past the window too).  The caller gives the
+// denominators, because only the caller knows the whole optimizer step; 0 means that nothing
+// counts.  Saves lse (C, B).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // t_y and the t of the other k - 1 rows, if there are any: the sum is 1.
@@ -15932,14 +15935,15 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
+// >>impl.cpu   compiles the cpu kernels once for each instruction set; the cpu backend
 //
-// f64 is compiled once, as baseline: gradients are checked in it, nothing is trained in it.
-// Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
-// vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
-// baseline's vectors with all registers and with products fused into sums.  The register block of
-// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and
-// symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
+// f64 is compiled once, for the baseline: gradients are checked in it, nothing is trained in it.
+// f32 is compiled from one source for the baseline (what the compiler targets anyway: SSE2 on
+// x86-64, 16-byte vectors elsewhere); on x86-64 for AVX2 with FMA and for AVX-512 (F, DQ, BW, VL);
+// on aarch64 for NEON, which has the baseline's vectors, all registers, and products fused into
+// sums.  The register block of each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1
+// of a.  cross_entropy and symmetric_kl have no kernel here, the naive ones are used: their sums
+// are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__FILL_NONE(name)
@@ -16191,8 +16195,9 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 //==============================================================================
 // >>impl.null   the null backend: it counts the memory that a step would need, and uses none
 //
-// The null backend allocates no backend memory and computes nothing; it also counts the operations
-// of matrix products.  Each allocation gets a new, higher address; no address is given out twice.
+// The null backend allocates no backend memory and computes nothing; it also counts the floating
+// point operations of products with weights.  Each allocation gets a new, higher address; no
+// address is given out twice.
 // It has the kernels that the backend `like` has.  For the size of a kernel's workspace it calls
 // the function of `like`, because the size may depend on the state of that instance (threads).
 //==============================================================================
@@ -23023,9 +23028,9 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 //==============================================================================
 // >>impl.dataset   reads question-answering files and checks every row
 //
-// A row is used only if its context has each answer at the position that the row says.  An error of
-// the file as a whole (not JSON, no "data") is returned.  An error of a row leaves the row out,
-// with a reason, a count and, for the first ten, a log line that says where.
+// For training a row is used only if its context has each answer at the position that the row says.
+// An error of the file as a whole (not JSON, no "data") is returned.  An error of a row leaves the
+// row out, with a reason, a count and, for the first ten, a log line that says where.
 //
 // Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
 // KorQuAD 2, whose articles have context and qas themselves; and flat records as `datasets` writes
@@ -29239,12 +29244,12 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 //==============================================================================
 // >>impl.fold   adds up the gradients of a step's micro-batches, on one rank or on many
 //
-// ctx->flat.data is one array with the gradients of all parameters, each tensor at a multiple of 64
-// bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
+// ctx->flat.data, the flat array, has the gradients of all parameters, each tensor at a multiple of
+// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
 // the micro-batches is divided into slices, one for each rank.  The communicator adds the gradients
 // of all ranks to these slices, in the order of the ranks.  Without a communicator the only slice
 // is the whole sum.
-// After the last micro-batch the slices are gathered into ctx->flat.data for the optimizer, unless
+// After the last micro-batch the slices are gathered into the flat array for the optimizer, unless
 // the optimizer is sharded (impl.shards): then each rank uses its own slice.
 // A slice begins a multiple of MRC_NORM_CHUNK elements after the beginning of a tensor.
 // A step of one micro-batch on one rank has nothing to add up, and skips all of this.
@@ -29320,7 +29325,8 @@ static size_t mrc__flat_room(const mrc_tensor *t) {
     return mrc__ceil_div(t->numel, each) * each;
 }
 
-// Where the slices of a row of `total` elements begin: at the first chunk from an equal share on.
+// Where the slices of a flat array of `total` elements begin: each at the first chunk that is not
+// before an equal share.
 static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t total,
                              size_t *begin) {
     const size_t ranks = mrc__ranks(ctx);
@@ -29338,7 +29344,7 @@ static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t tota
     while (r <= ranks) begin[r++] = total;
 }
 
-// Entries of the table that point into the row.
+// Makes the table's entries, which point into the flat array.
 static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     size_t at = 0;
     for (size_t i = 0; i < params->n; i++) {
@@ -29355,7 +29361,8 @@ static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     return MRC_OK;
 }
 
-// Makes the row for these parameters, unless it is there; of a step of `units` micro-batches.
+// Makes the flat array for these parameters, unless it is there; for steps of `units`
+// micro-batches.
 static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
     size_t n = 0, total = 0, bytes, slice, losses;
     const mrc_tensor *first = NULL;
@@ -29435,7 +29442,8 @@ static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
     }
 }
 
-// Adds the row to the sum; first: the sum begins with it.  Ranks below `members` have one.
+// Adds the flat array to the sum (first 1: overwrites the sum).  Only ranks below `members` have a
+// micro-batch.
 static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
     const mrc_dtype dtype = ctx->flat.dtype;
     if (ctx->comm) {
@@ -29460,7 +29468,7 @@ static mrc_status mrc__flat_share(mrc_ctx *ctx, mrc_dtype dtype, const size_t *b
     return mrc__comm_did(ctx, s, what);
 }
 
-// The row = the sum.
+// The flat array = the sum.
 static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
     const mrc_dtype dtype = ctx->flat.dtype;
     if (ctx->comm) {
@@ -29507,15 +29515,15 @@ static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, in
 //==============================================================================
 // >>impl.shards   an optimizer whose moments are divided among the ranks
 //
-// A rank has the moments and averages of the elements in its slice of ctx->flat.data (see
-// impl.fold).  The slice may have all of a parameter, a part of it, or nothing of it.  The rank
-// updates the weights of its slice; then the ranks gather the new weights in ctx->flat.data, and
-// each rank copies them from there.  For a norm, the ranks exchange their sums of squares, and each
-// rank adds them in the order in which a single rank would.
+// A rank has the moments and averages of the elements in its slice of the flat array (impl.fold).
+// The slice may have all of a parameter, a part of it, or nothing of it.  The rank updates the
+// weights of its slice; then the ranks gather the new weights in the flat array, and each rank
+// copies them from there.  For a norm, the ranks exchange their sums of squares, and each rank adds
+// them in the order in which a single rank would.
 //
 // An optimizer's file has the moments of all ranks, and rank 0 writes it.  Rank 0 tells the others
-// which kind of moment it needs next; all ranks copy their part into ctx->flat.data and gather it.
-// At the end rank 0 tells the others that the file is written, or which error it had.
+// which kind of moment it needs next; then all ranks gather their parts in the flat array.  At the
+// end rank 0 tells the others that the file is written, or which error it had.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The elements of a parameter that lie in rank r's slice: lo to hi - 1.
@@ -29558,7 +29566,7 @@ static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
     return MRC_OK;
 }
 
-// The row, cut as the moments are.
+// Makes the flat array, with the slices that the moments have.
 static mrc_status mrc__shards_row(mrc_ctx *ctx, const mrc_optimizer *o) {
     MRC__TRY(mrc__flat_make(ctx, o->params, 1));
     if (ctx->comm && ctx->flat.n == o->exp_avg->n
@@ -29608,7 +29616,8 @@ static mrc_status mrc__shards_copy(mrc_ctx *ctx, mrc_dtype dtype, void *to, cons
     return n ? MRC__RUN(ctx, dtype, fold, &a) : MRC_OK;
 }
 
-// The row = what each rank has: kind 0 to 2 of an optimizer's file, or the weights, -1.
+// The flat array = the slices of all ranks: of kind 0 to 2 of an optimizer's file, or (-1) of the
+// weights.
 static mrc_status mrc__shards_fill_row(mrc_ctx *ctx, mrc_optimizer *o, int kind) {
     const mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
     MRC__TRY(mrc__shards_row(ctx, o));
@@ -29713,7 +29722,7 @@ static int mrc__shards_kind(const mrc_optimizer *o, size_t *index) {
 typedef struct mrc__shard_file { mrc_optimizer *o; const mrc__shard *shard; int kind; }
     mrc__shard_file;
 
-// An mrc_st_tensor's fill.  While the kind is another than the row's, all ranks fill that.
+// An mrc_st_tensor's fill.  If the flat array has another kind, all ranks gather this kind first.
 static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                    size_t bytes) {
     const mrc__shard_file *f = user;
