@@ -30852,6 +30852,7 @@ typedef struct mrc__ps_loader {
     mrc_passages *p;
     const char   *path, *text_key;
     int           quoted;           // a table with Python's csv quoting
+    size_t        joined;           // fields of it that hold tabs or line breaks
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -30945,17 +30946,27 @@ static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
 // is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
 // lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
 // have no line of names: so they are told apart, and a quote in a plain file never joins lines.
-// Ends at a tab or a line's end, *at behind it; *more: a tab.
+// csv ends a field behind its last quote; where text follows, a plain file has that line of names,
+// and what its quotes would join is refused.  Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
     if (l->quoted && *at < bytes && text[*at] == '"') {
+        int joins = 0;
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
             *line += text[*at] == '\n';
+            joins |= text[*at] == '\n' || text[*at] == '\t';
             mrc_text_add(field, text + *at, 1);
+        }
+        l->joined += joins != 0;
+        if (joins && *at + 1 < bytes && !strchr("\t\r\n", text[*at + 1])) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that ends on line %zu "
+                             "inside a field (in a file whose first line is \"id, text, title\" "
+                             "Python's csv has a tab or the line's end behind it; without that "
+                             "line quotes are text)", l->path, begun, *line);
         }
         if (*at == bytes) {
             return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
@@ -31004,6 +31015,10 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
         if (begun == 1 && field[0].bytes == 2 && !memcmp(field[0].data, "id", 2)) continue;
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
                              n > 2 ? field[2].bytes : 0, field[1].data, field[1].bytes));
+    }
+    if (l->joined) {
+        mrc__note(l->ctx, "%s: the tabs and line breaks of %zu fields stand in quotes and are text, "
+                  "as Python's csv writes them", l->path, l->joined);
     }
     return MRC_OK;
 }
