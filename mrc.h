@@ -30947,7 +30947,8 @@ static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
 // lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
 // have no line of names: so they are told apart, and a quote in a plain file never joins lines.
 // csv ends a field behind its last quote; where text follows, a plain file has that line of names,
-// and what its quotes would join is refused.  Ends at a tab or a line's end, *at behind it; *more: a tab.
+// and what its quotes would join is refused.
+// Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
@@ -31017,8 +31018,8 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
                              n > 2 ? field[2].bytes : 0, field[1].data, field[1].bytes));
     }
     if (l->joined) {
-        mrc__note(l->ctx, "%s: the tabs and line breaks of %zu fields stand in quotes and are text, "
-                  "as Python's csv writes them", l->path, l->joined);
+        mrc__note(l->ctx, "%s: the tabs and line breaks of %zu fields stand in quotes and are "
+                  "text, as Python's csv writes them", l->path, l->joined);
     }
     return MRC_OK;
 }
