@@ -77,8 +77,9 @@
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //
-// api.x declares functions, impl.x implements them (one api section may have several); op.x is one
-// op: its formula, its plain kernels, its builder and its backward.  In the comments below:
+// api.x declares functions; impl.x, often with other impl sections, implements them (api.weights:
+// impl.entries to impl.torch).  op.x is one op: its formula, its plain kernels, its builder and its
+// backward; op.common, op.vector, op.optim and op.table are not ops.  In the comments below:
 //     HF              Hugging Face, mostly its package transformers
 //     Rust package    HF's package tokenizers
 //     PARITY n        section n of tests/PARITY.md: the results that must equal those of a peer
@@ -110,7 +111,7 @@
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
 //     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
 //     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
-//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.model_weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
 //     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
@@ -1321,7 +1322,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // DPR, of ColBERT (Stanford, PyLate, sentence-transformers 6) or of a cross-encoder.  The files in
 // the directory decide its kind, unless the caller asks for another head.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  With head LINEAR the files decide.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  The argument head is the
+// one expected; with LINEAR, the default of a configuration, the files decide.
 // pooling ("cls", "mean", ..), for POOL only, replaces the pooling of the folder, which then needs
 // no file that describes its pooling.  With pooling NULL the folder decides.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
@@ -1535,7 +1537,7 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 //
 // An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
 // reverse, each once, and leaves the gradients of the parameters in the context.  The section also
-// has activation checkpointing, mrc_drop() and custom nodes.
+// has activation checkpointing, mrc_drop(), which frees a tensor's data early, and custom nodes.
 //==============================================================================
 // Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
 // is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
@@ -2523,7 +2525,8 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
 //     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
 //                    bits wide and other operands may be f32 (naive)
-// These passes compile kernels only.  So an op's formula, kernels and builder are in one place.
+// These passes skip all that is not a kernel, so that one section can have an op's kernels together
+// with its formula and its builder.
 // The #include has the name "mrc.h" (MRC_SELF) and not __FILE__, which fails for "dir/mrc.h": a
 // quoted path is looked up from the folder of the file that includes it.
 // MRC__T(fill_table) is the only function of a pass that the core calls.  So kernels can be
@@ -3087,6 +3090,8 @@ static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size
 //     chunk (one backend alloc)      chunk
 //     [live][free  ][live][live]     [live][free       ]      blocks in address order
 //
+// Everything is made in a frame, which has a number: parameters in frame 0; a mark opens the next
+// frame, and a rewind to that mark ends this frame and all newer ones.
 // Allocation is best fit, and the free end of a chunk is used last.  So offsets depend only on the
 // sequence of calls, not on addresses, nor on the size of a chunk that is large enough; and the
 // extent that a plan finds on the null backend is exact.  Release joins free neighbours of one
@@ -7013,7 +7018,8 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *pa
 // The memory of a tensor of a step is in the step arena; a mrc_params has an arena of its own.
 // mrc_batch_new() checks the arrays of a batch, so that kernels need not check them.
 //==============================================================================
-// Sets all fields of t except its memory, and *bytes, the memory that it needs.  Returns NULL, or
+// Sets *bytes to the size of the memory that t needs, and all fields of t but the memory.
+// Returns NULL, or
 // an error message for a bad shape or dtype.
 static const char *mrc__tensor_init(mrc_tensor *t, mrc_dtype dtype, int ndim, const size_t *shape,
                                     size_t *bytes) {
@@ -8629,7 +8635,8 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.dropout
-//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)), u as in api.random
+//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)),
+//   p the rate, u the word of the element (api.random)
 //   dx = keep * dy / (1 - p)
 //
 // x (N, H) packed rows.  Saves nothing: backward computes the mask again, from the key in the node.
@@ -8903,7 +8910,7 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // >>op.attention
 //   per sequence and head, over its rows i, j, keys j < real_len:
 //   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
-//   y_i  = sum_j m_ij p_ij v_j           m: 0 or 1 / (1 - p), the dropout mask of the weights
+//   y_i  = sum_j m_ij p_ij v_j           m: the weights' dropout mask, 0 or 1 / (1 - rate)
 //
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
@@ -9291,7 +9298,7 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.add_norm
-//   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
+//   u = residual + dropout(x)      y = layer_norm(u, weight, bias)
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
 // x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
@@ -10114,7 +10121,8 @@ static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
 //   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
 //   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
-//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), alpha the weight of target y (1 where
+//   none is given), g the gamma of mrc_loss, t_i = [i = y] unless smoothed:
 //     cross-entropy    f = -lp_y                       slope = 1
 //     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
 //                      (reference: the first term alone, because its backward treats p as constant)
@@ -10481,8 +10489,9 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 // >>op.pool
 //   one row for each sequence, from its rows p with skip <= p < real_len:
-//   cls first   last last   max largest of each column
-//   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
+//   cls        the first of these rows        last       the last one
+//   max        the largest of each column     mean       sum / T,  T: how many rows these are
+//   mean_sqrt  sum / sqrt(T)                  weighted   sum of (p + 1) x_p / sum of (p + 1)
 //   dx_p = dy times the row's share; for max, dy goes to the first row with the largest value
 //
 // x (N, H) -> (S, H), as sentence-transformers pools.  skip is the number of rows of a prompt.  The
@@ -11061,7 +11070,8 @@ static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 //   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
-//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           where g is nearly orthogonal to p:
+//               u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
 //           p -= lr wd p;  p -= lr / (1 - b1^t) * u
 //   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
 //   averages (m = decay m + (1 - decay) p) and an adversary's step (p += eps g / |g|) are axpby
@@ -11907,8 +11917,8 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 // after the other: a tile reads one word of each row, so nothing is transposed.
 //
 // Weights for prediction are packed in advance, all panels one after the other, each with all of k.
-// Then b is not packed again.  Only when the machine cannot multiply the form of the weights, each
-// slice is converted to a wider form first.
+// Then b is not packed again.  If the machine cannot multiply the form of the weights, each slice
+// is first converted to a wider form.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packed panels are in the instance's scratch memory.  Products are fused with
@@ -12125,7 +12135,8 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
 //
 // A pass of mrc.h with MRC__PASS_WORDS makes the tiles of one instruction that multiplies words:
 // MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of sums;
-// MRC__WDOT(sum, a, b) adds to each lane the products within word a and the lane's word of b.
+// MRC__WDOT(sum, a, b) adds to each lane of sum the dot product of word a and that lane's word
+// of b.
 //   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
 //   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
 //   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
@@ -22492,7 +22503,8 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 // Format" and in its Schema.fbs and Message.fbs.
 //
 // Every position is checked against the size of what it points into before it is read; offsets must
-// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// not fall; text must be UTF-8.  No column may have more values than its batch's body has bits, so
+// the
 // work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
 // JSONL file, so rows are checked in one place only.  Columns that no example needs are skipped,
 // whatever their type; a needed column of another type is refused by its name.
@@ -27971,7 +27983,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
 #endif // core pass
 
 //==============================================================================
-// >>impl.weights   opens a model's weights: one safetensors or PyTorch file, or shards and an index
+// >>impl.model_weights   opens a model's weights: a safetensors or PyTorch file, or its shards
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SHARDS_MAX 4096
@@ -28137,11 +28149,11 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
-//                       transformers open: the oldest spelling that all of them still read
+// >>impl.encoder_save   writes an encoder's directory for the Python packages that open it
 //
-// These are the files beside config.json and the weights.  The projection of such a directory is
-// read here too.
+// It writes the files beside config.json and the weights, in the oldest format that
+// sentence-transformers, PyLate, Stanford's ColBERT and transformers all still read.  The
+// projection of such a directory is read here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
