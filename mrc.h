@@ -1105,6 +1105,9 @@ typedef struct mrc_passage {
 typedef struct mrc_passages mrc_passages;
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key);
+// The same of a text that was read; name: of its file, for messages.
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key);
 MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
 MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
 // NULL past the end.
@@ -2386,7 +2389,7 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
 // Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
+// renamed, folder synced.  A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -4539,16 +4542,26 @@ struct mrc_file_writer {
     int        fd;                  // -1 after a failure: the temporary file is gone
     mrc_status failure;
     uint64_t   written, reserved;
-    char      *temporary, *path;    // both behind the struct
+    char      *temporary, *path;    // both behind the struct; temporary "": written in place
 };
 
 // Keeps the failure for commit, and leaves nothing behind.
 static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     if (w->failure == MRC_OK) w->failure = failure;
     if (w->fd >= 0) close(w->fd);
-    if (w->fd >= 0) unlink(w->temporary);
+    if (w->fd >= 0 && *w->temporary) unlink(w->temporary);
     w->fd = -1;
     return failure;
+}
+
+// Whether path is something that a rename would take away from others: a device, a pipe, a socket.
+// /dev/stdout is that for any file too, as a link to an open one.
+static int mrc__is_stream(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return 0;
+    if (!S_ISREG(info.st_mode)) return 1;
+    if (strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0) return 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 // Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
@@ -4557,6 +4570,10 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
 static int mrc__writer_open(mrc_file_writer *w, size_t room) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = -1;
+    if (mrc__is_stream(w->path)) {
+        do fd = open(w->path, O_WRONLY | O_APPEND | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+        return fd;
+    }
     for (unsigned k = 0; k < 10000; k++) {
         int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
         if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
@@ -4582,7 +4599,8 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->temporary = w->path + bytes;
     w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
+        const char *name = *w->temporary ? w->temporary : path;
+        mrc_status s = mrc__write_fail(ctx, errno, name, *w->temporary ? "create it" : "open it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4594,7 +4612,7 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
 // say so, and are written to all the same.
 static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     int e = 0;
-    if (bytes == 0) return MRC_OK;
+    if (bytes == 0 || !*w->temporary) return MRC_OK;
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
@@ -4644,14 +4662,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
+    const int in_place = !*w->temporary;
+    if (!in_place && fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
-        unlink(w->temporary);
+        if (!in_place) unlink(w->temporary);
         return s;
     }
+    if (in_place) return MRC_OK;
     if (rename(w->temporary, w->path) != 0) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
@@ -30819,6 +30839,20 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     return s;
 }
 
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key) {
+    MRC__ARG(ctx, !out || !name || !text);
+    *out = NULL;
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    if (!p) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", name);
+    mrc__ps_loader l = { .ctx = ctx, .p = p, .path = name, .text_key = text_key };
+    p->pool.host = ctx->host;
+    mrc_status s = mrc__ps_read(&l, text, bytes);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
     MRC__ARG(ctx, !out || !path);
@@ -30826,18 +30860,8 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     size_t bytes;
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
-    mrc_status s = MRC_ERR_MEM;
-    if (p) {
-        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
-        p->pool.host = ctx->host;
-        s = mrc__ps_read(&l, text, bytes);
-    } else {
-        mrc__fail(ctx, s, "%s: out of memory", path);
-    }
+    mrc_status s = mrc_passages_parse(ctx, out, path, text, bytes, text_key);
     mrc_file_free(ctx, text);
-    if (s == MRC_OK) *out = p;
-    else mrc_passages_free(p);
     return s;
 }
 

@@ -11,6 +11,7 @@ static struct {
 
 static int run(tool_program *p) {
     (void)p;
+    tool_try_place(a.output, 0);
     mrc_backend *be = tool_backend_new_for(tool_precision_dtype(&a.precision));
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_encoder *e;
@@ -30,6 +31,7 @@ static int run(tool_program *p) {
     tool_check(ctx, mrc_encoder_encode(e, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY, list.list,
                                        list.n, &v));
     double done = tool_seconds();
+    tool_make_parent(ctx, a.output);
     tool_check(ctx, mrc_vectors_save(ctx, &v, a.output));
     tool_note("%s: %zu texts, %zu rows of %zu in %.2f s, %.1f texts/s; loaded in %.2f s", a.input,
               v.n, v.n_rows, v.width, done - loaded, (double)v.n / (done - loaded + 1e-9),

@@ -26,10 +26,12 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
     tool_check(ctx, mrc_file_read(ctx, &t.file, &bytes, path));
     if (texts_are_records(t.file)) {
         mrc_status status = MRC_ERR_FORMAT;
-        if (side == MRC_SIDE_PASSAGE) status = mrc_passages_load(ctx, &t.records, path, NULL);
+        if (side == MRC_SIDE_PASSAGE) {
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, NULL);
+        }
         if (status == MRC_ERR_FORMAT) {
             mrc_ctx_clear_error(ctx);
-            status = mrc_passages_load(ctx, &t.records, path, "question");
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, "question");
         }
         tool_check(ctx, status);
         t.n = mrc_passages_size(t.records);
