@@ -1266,7 +1266,8 @@ typedef struct mrc_fuse_desc {
     const double *weights;          // of each run; NULL: equal
     size_t        depth;            // how far a list is read; 0: all of it
 } mrc_fuse_desc;
-// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
+// is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
 
@@ -32855,20 +32856,24 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
 static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
-    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    double min = 0, max = 0, sum = 0, square = 0;
+    size_t finite = 0;
     for (size_t i = 0; i < n; i++) {
         double x = run->list[i].score;
-        if (x < min) min = x;
-        if (x > max) max = x;
+        if (!isfinite(x)) continue;
+        if (!finite || x < min) min = x;
+        if (!finite || x > max) max = x;
         sum += x;
+        finite++;
     }
-    double mean = n ? sum / (double)n : 0;
+    double mean = finite ? sum / (double)finite : 0;
     for (size_t i = 0; i < n; i++) {
-        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+        double x = run->list[i].score - mean;
+        if (isfinite(x)) square += x * x;
     }
     if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
     if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
-    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    double scale = 1 / fmax(sqrt(square / (double)(finite ? finite : 1)), 1e-9);
     return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
 }
 
@@ -32890,6 +32895,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     memset(seen, 0, n);
     for (size_t i = 0; i < depth; i++) {
         size_t low = 0, high = n;
+        if (desc->method != MRC_FUSE_RRF && !isfinite(run->list[i].score)) continue;
         while (low < high) {
             size_t middle = low + (high - low) / 2;
             if (out[middle].passage < run->list[i].passage) low = middle + 1;
