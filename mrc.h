@@ -1308,6 +1308,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
+    int                  one_token_type;    // 1: a pair's token types are 0, as DPR's own code has
+    int                  skip_unknown;      // 1: [UNK] rows of ColBERT's passages do not count
 } mrc_encoder_desc;
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc);
@@ -28494,12 +28496,15 @@ static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
 
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
 
-// Two towers: each as a model of its own, with one head, then as one.
+// Two towers: each as a model of its own, with one head, then as one.  A folder of two towers in
+// place of one is its tower of that side.
 static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
                                    const char *passages, const char *questions) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], towers[2][MRC__PATH_BYTES];
     mrc_model_load_desc own = *desc;
     mrc_model *q = NULL;
+    if (mrc__tower(ctx, passages, 0, towers[0])) passages = towers[0];
+    if (mrc__tower(ctx, questions, 1, towers[1])) questions = towers[1];
     own.question_path = NULL;
     own.path = passages;
     if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
@@ -35854,7 +35859,8 @@ static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
     return MRC_OK;
 }
 
-// The CRC-32C of the weights' file above that of what the text rules are.
+// The CRC-32C of the weights' file above that of what the text rules are.  Left out: what an
+// encoder_desc may ask of passages alone, as questions are asked without it.
 static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     char file[MRC__PATH_BYTES];
     uint32_t crc = 0, rules;
@@ -35866,12 +35872,12 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     if (mrc_path_kind(file) == MRC_PATH_FILE) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d [%s] [%s] [%s] [%s] "
                      "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
                      c->exclude_prompt, c->projection_size, c->query_max_length,
                      c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
-                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
-                     c->query_marker, c->passage_marker);
+                     c->skiplist, c->query_prompt, c->passage_prompt, c->query_marker,
+                     c->passage_marker);
     rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     e->fingerprint = (uint64_t)crc << 32 | rules;
     return MRC_OK;
@@ -35911,6 +35917,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         size_t n = desc->max_length < longest ? desc->max_length : longest;
         c->query_max_length = c->passage_max_length = n;
     }
+    if (desc->one_token_type) c->one_token_type = 1;
+    if (desc->skip_unknown) c->skip_unknown = 1;
     if (c->query_max_length < 4 || c->passage_max_length < 4) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
                          path, c->query_max_length, c->passage_max_length);
@@ -35927,10 +35935,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     e->model = desc->model;
     if (!e->model) {
         const char *questions = desc->query_path;
-        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
-            load.dense_path = passages;
-            questions = query;
-        }
+        if (mrc__tower(ctx, path, 0, passages)) load.dense_path = passages;
+        if (mrc__tower(ctx, questions ? questions : path, 1, query)) questions = query;
         load.question_path = questions;
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
