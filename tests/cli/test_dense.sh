@@ -23,7 +23,7 @@ works build/train --task biencoder $begin --max_steps 2 --output_dir "$dir/piece
 # A folder that lacks the file of its pooling, as downloads of single files do.
 cp -r "$dir/pieces" "$dir/lacks" && rm -r "$dir/lacks/1_Pooling"
 lacking="--model_name_or_path $dir/lacks --train_file data/train.jsonl --per_device_train_batch_size 4"
-fails 3 '--pooling goes without' build/train --task biencoder $lacking --max_steps 1 \
+fails 3 'it is not read where pooling is given' build/train --task biencoder $lacking --max_steps 1 \
     --output_dir "$dir/no"
 works build/train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
 refuses 2 '--pooling: is of --task biencoder' build/train --task colbert $begin --max_steps 1 \
@@ -242,11 +242,11 @@ sed 's/"architectures": \["[A-Za-z]*"\]/"architectures": ["RobertaForSequenceCla
 fails 3 'has no classifier.dense.weight' build/search --index "$dir/ix2" --queries \
     "$dir/questions.jsonl" --reranker "$dir/headless" --run "$dir/no.run"
 # What has no one vector has no pooling.
-fails 3 '--pooling is of encoders' build/embed --model_name_or_path "$dir/colbert" --input \
+fails 3 'pooling is of encoders' build/embed --model_name_or_path "$dir/colbert" --input \
     "$dir/one" --output "$dir/no.safetensors" --pooling mean
-fails 3 '--pooling is of encoders' build/embed --model_name_or_path "$dir/cross" --input \
+fails 3 'pooling is of encoders' build/embed --model_name_or_path "$dir/cross" --input \
     "$dir/one" --output "$dir/no.npy" --pooling mean
-fails 3 '--pooling is of encoders' build/index --passages "$dir/passages.tsv" --output "$dir/ix" \
+fails 3 'pooling is of encoders' build/index --passages "$dir/passages.tsv" --output "$dir/ix" \
     --model_name_or_path "$dir/bi" --tokens --pooling mean
 # With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
 works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
