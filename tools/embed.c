@@ -6,7 +6,8 @@ static struct {
     const char *model, *query_model, *input, *output, *pooling;
     int         side;
     tool_precision precision;
-    size_t      max_length, batch_rows;
+    size_t      max_length, batch_rows, token_types;
+    int         skip_unknown;
 } a;
 
 static int run(tool_program *p) {
@@ -19,6 +20,7 @@ static int run(tool_program *p) {
     double begun = tool_seconds();
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
                               .batch_rows = a.batch_rows,
+                              .one_token_type = !a.token_types, .skip_unknown = a.skip_unknown,
                               .dtype = tool_precision_dtype(&a.precision),
                               .int8_keep = tool_precision_keep(&a.precision) };
     tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
@@ -60,6 +62,7 @@ static tool_flag flags[] = {
       .otherwise = "the directory's", .help = "of a text, special tokens included" },
     { .name = "batch_rows", .size = &a.batch_rows, .unit = "tokens", .preset = "4096", .min = 1,
       .max = 1e9, .help = "at a time" },
+    TEXT_RULE_FLAGS(a.token_types, a.skip_unknown),
     TOOL_PRECISION_FLAGS(a.precision),
     { 0 }
 };

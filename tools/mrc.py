@@ -418,18 +418,18 @@ class Tokenizer(_Object):
 class Index(_Object):
     """Passages of a folder that `mrc index` wrote, found by words (retriever "bm25"), vectors
     ("dense"), token rows ("colbert") or all of them fused ("hybrid"), and ordered again by a
-    reranker's folder.  The options are flags of `mrc search`; fusion_depth, ef and rerank_top_k
-    have its defaults, the models are those that made the index."""
+    reranker's folder.  The options are flags of `mrc search`; fusion_depth, ef, rerank_top_k
+    and rerank_weight have its defaults, the models are those that made the index."""
 
     def __init__(self, path, method="elasticsearch", k1=None, b=None, delta=None, threads=None,
                  retriever="bm25", reranker=None, rerank_top_k=None, retrieval_model=None,
                  token_model=None, query_model=None, fusion=None, fusion_depth=None, ef=None,
-                 exact=None, any_model=None):
+                 exact=None, any_model=None, rerank_weight=None):
         super().__init__("index", path, method=method, k1=k1, b=b, delta=delta, threads=threads,
                          retriever=retriever, reranker=_path(reranker), rerank_top_k=rerank_top_k,
                          retrieval_model=_path(retrieval_model), token_model=_path(token_model),
                          query_model=_path(query_model), fusion=fusion, fusion_depth=fusion_depth,
-                         ef=ef, exact=exact, any_model=any_model)
+                         ef=ef, exact=exact, any_model=any_model, rerank_weight=rerank_weight)
 
     def search(self, query, top_k=10):
         """The best passages for a query, best first: dicts of id, title, text, score and passage
