@@ -1136,6 +1136,9 @@ typedef struct mrc_passage {
 typedef struct mrc_passages mrc_passages;
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key);
+// The same of a text that was read; name: of its file, for messages.
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key);
 MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
 MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
 // NULL past the end.
@@ -1298,7 +1301,8 @@ typedef struct mrc_fuse_desc {
     const double *weights;          // of each run; NULL: equal
     size_t        depth;            // how far a list is read; 0: all of it
 } mrc_fuse_desc;
-// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
+// is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
 
@@ -1341,6 +1345,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
+    int                  one_token_type;    // 1: a pair's token types are 0, as DPR's own code has
+    int                  skip_unknown;      // 1: [UNK] rows of ColBERT's passages do not count
 } mrc_encoder_desc;
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc);
@@ -2426,7 +2432,7 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
 // Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
+// renamed, folder synced.  A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -4597,16 +4603,26 @@ struct mrc_file_writer {
     int        fd;                  // -1 after a failure: the temporary file is gone
     mrc_status failure;
     uint64_t   written, reserved;
-    char      *temporary, *path;    // both behind the struct
+    char      *temporary, *path;    // both behind the struct; temporary "": written in place
 };
 
 // Keeps the failure for commit, and leaves nothing behind.
 static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     if (w->failure == MRC_OK) w->failure = failure;
     if (w->fd >= 0) close(w->fd);
-    if (w->fd >= 0) unlink(w->temporary);
+    if (w->fd >= 0 && *w->temporary) unlink(w->temporary);
     w->fd = -1;
     return failure;
+}
+
+// Whether path is something that a rename would take away from others: a device, a pipe, a socket.
+// /dev/stdout is that for any file too, as a link to an open one.
+static int mrc__is_stream(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return 0;
+    if (!S_ISREG(info.st_mode)) return 1;
+    if (strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0) return 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 // Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
@@ -4615,6 +4631,10 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
 static int mrc__writer_open(mrc_file_writer *w, size_t room) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = -1;
+    if (mrc__is_stream(w->path)) {
+        do fd = open(w->path, O_WRONLY | O_APPEND | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+        return fd;
+    }
     for (unsigned k = 0; k < 10000; k++) {
         int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
         if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
@@ -4640,7 +4660,8 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->temporary = w->path + bytes;
     w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
+        const char *name = *w->temporary ? w->temporary : path;
+        mrc_status s = mrc__write_fail(ctx, errno, name, *w->temporary ? "create it" : "open it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4652,7 +4673,7 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
 // say so, and are written to all the same.
 static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     int e = 0;
-    if (bytes == 0) return MRC_OK;
+    if (bytes == 0 || !*w->temporary) return MRC_OK;
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
@@ -4702,14 +4723,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
+    const int in_place = !*w->temporary;
+    if (!in_place && fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
-        unlink(w->temporary);
+        if (!in_place) unlink(w->temporary);
         return s;
     }
+    if (in_place) return MRC_OK;
     if (rename(w->temporary, w->path) != 0) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
@@ -28696,12 +28719,15 @@ static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
 
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
 
-// Two towers: each as a model of its own, with one head, then as one.
+// Two towers: each as a model of its own, with one head, then as one.  A folder of two towers in
+// place of one is its tower of that side.
 static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
                                    const char *passages, const char *questions) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], towers[2][MRC__PATH_BYTES];
     mrc_model_load_desc own = *desc;
     mrc_model *q = NULL;
+    if (mrc__tower(ctx, passages, 0, towers[0])) passages = towers[0];
+    if (mrc__tower(ctx, questions, 1, towers[1])) questions = towers[1];
     own.question_path = NULL;
     own.path = passages;
     if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
@@ -31059,6 +31085,20 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     return s;
 }
 
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key) {
+    MRC__ARG(ctx, !out || !name || !text);
+    *out = NULL;
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    if (!p) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", name);
+    mrc__ps_loader l = { .ctx = ctx, .p = p, .path = name, .text_key = text_key };
+    p->pool.host = ctx->host;
+    mrc_status s = mrc__ps_read(&l, text, bytes);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
     MRC__ARG(ctx, !out || !path);
@@ -31066,18 +31106,8 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     size_t bytes;
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
-    mrc_status s = MRC_ERR_MEM;
-    if (p) {
-        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
-        p->pool.host = ctx->host;
-        s = mrc__ps_read(&l, text, bytes);
-    } else {
-        mrc__fail(ctx, s, "%s: out of memory", path);
-    }
+    mrc_status s = mrc_passages_parse(ctx, out, path, text, bytes, text_key);
     mrc_file_free(ctx, text);
-    if (s == MRC_OK) *out = p;
-    else mrc_passages_free(p);
     return s;
 }
 
@@ -33097,20 +33127,24 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
 static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
-    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    double min = 0, max = 0, sum = 0, square = 0;
+    size_t finite = 0;
     for (size_t i = 0; i < n; i++) {
         double x = run->list[i].score;
-        if (x < min) min = x;
-        if (x > max) max = x;
+        if (!isfinite(x)) continue;
+        if (!finite || x < min) min = x;
+        if (!finite || x > max) max = x;
         sum += x;
+        finite++;
     }
-    double mean = n ? sum / (double)n : 0;
+    double mean = finite ? sum / (double)finite : 0;
     for (size_t i = 0; i < n; i++) {
-        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+        double x = run->list[i].score - mean;
+        if (isfinite(x)) square += x * x;
     }
     if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
     if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
-    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    double scale = 1 / fmax(sqrt(square / (double)(finite ? finite : 1)), 1e-9);
     return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
 }
 
@@ -33132,6 +33166,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     memset(seen, 0, n);
     for (size_t i = 0; i < depth; i++) {
         size_t low = 0, high = n;
+        if (desc->method != MRC_FUSE_RRF && !isfinite(run->list[i].score)) continue;
         while (low < high) {
             size_t middle = low + (high - low) / 2;
             if (out[middle].passage < run->list[i].passage) low = middle + 1;
@@ -36111,7 +36146,8 @@ static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
     return MRC_OK;
 }
 
-// The CRC-32C of the weights' file above that of what the text rules are.
+// The CRC-32C of the weights' file above that of what the text rules are.  Left out: what an
+// encoder_desc may ask of passages alone, as questions are asked without it.
 static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     char file[MRC__PATH_BYTES];
     uint32_t crc = 0, rules;
@@ -36123,12 +36159,12 @@ static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
     if (mrc_path_kind(file) == MRC_PATH_FILE) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d [%s] [%s] [%s] [%s] "
                      "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
                      c->exclude_prompt, c->projection_size, c->query_max_length,
                      c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
-                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
-                     c->query_marker, c->passage_marker);
+                     c->skiplist, c->query_prompt, c->passage_prompt, c->query_marker,
+                     c->passage_marker);
     rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     e->fingerprint = (uint64_t)crc << 32 | rules;
     return MRC_OK;
@@ -36168,6 +36204,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         size_t n = desc->max_length < longest ? desc->max_length : longest;
         c->query_max_length = c->passage_max_length = n;
     }
+    if (desc->one_token_type) c->one_token_type = 1;
+    if (desc->skip_unknown) c->skip_unknown = 1;
     if (c->query_max_length < 4 || c->passage_max_length < 4) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
                          path, c->query_max_length, c->passage_max_length);
@@ -36184,10 +36222,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     e->model = desc->model;
     if (!e->model) {
         const char *questions = desc->query_path;
-        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
-            load.dense_path = passages;
-            questions = query;
-        }
+        if (mrc__tower(ctx, path, 0, passages)) load.dense_path = passages;
+        if (mrc__tower(ctx, questions ? questions : path, 1, query)) questions = query;
         load.question_path = questions;
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));

@@ -6,11 +6,13 @@ static struct {
     const char *model, *query_model, *input, *output, *pooling;
     int         side;
     tool_precision precision;
-    size_t      max_length, batch_rows;
+    size_t      max_length, batch_rows, token_types;
+    int         skip_unknown;
 } a;
 
 static int run(tool_program *p) {
     (void)p;
+    tool_try_place(a.output, 0);
     mrc_backend *be = tool_backend_new_for(tool_precision_dtype(&a.precision));
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_encoder *e;
@@ -18,6 +20,7 @@ static int run(tool_program *p) {
     double begun = tool_seconds();
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
                               .batch_rows = a.batch_rows,
+                              .one_token_type = !a.token_types, .skip_unknown = a.skip_unknown,
                               .dtype = tool_precision_dtype(&a.precision),
                               .int8_keep = tool_precision_keep(&a.precision) };
     tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
@@ -30,6 +33,7 @@ static int run(tool_program *p) {
     tool_check(ctx, mrc_encoder_encode(e, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY, list.list,
                                        list.n, &v));
     double done = tool_seconds();
+    tool_make_parent(ctx, a.output);
     tool_check(ctx, mrc_vectors_save(ctx, &v, a.output));
     tool_note("%s: %zu texts, %zu rows of %zu in %.2f s, %.1f texts/s; loaded in %.2f s", a.input,
               v.n, v.n_rows, v.width, done - loaded, (double)v.n / (done - loaded + 1e-9),
@@ -58,6 +62,7 @@ static tool_flag flags[] = {
       .otherwise = "the directory's", .help = "of a text, special tokens included" },
     { .name = "batch_rows", .size = &a.batch_rows, .unit = "tokens", .preset = "4096", .min = 1,
       .max = 1e9, .help = "at a time" },
+    TEXT_RULE_FLAGS(a.token_types, a.skip_unknown),
     TOOL_PRECISION_FLAGS(a.precision),
     { 0 }
 };

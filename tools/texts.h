@@ -1,7 +1,15 @@
-// Texts from a file, one after the other: for embed and search.
+// Texts from a file, one after the other: for embed and search; what embed and index ask of them.
 #ifndef TEXTS_H
 #define TEXTS_H
 #include "tool.h"
+
+// How passages become rows, where a directory's own rule is not wanted: embed and index.
+#define TEXT_RULE_FLAGS(types, unknown)                                                            \
+    { .name = "passage_token_types", .size = &(types), .preset = "1", .max = 1,                    \
+      .help = "of a title and a text that are a pair, as DPR's: 1: 0 and 1, as transformers; 0: "  \
+      "0 throughout, as DPR's own code" },                                                         \
+    { .name = "skiplist_unk", .flag = &(unknown), .help = "of ColBERT: leave out rows of [UNK] "   \
+      "too, as Stanford's code and PyLate do where the vocabulary lacks a punctuation mark" }
 
 typedef struct texts {
     mrc_passage  *list;
@@ -26,10 +34,12 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
     tool_check(ctx, mrc_file_read(ctx, &t.file, &bytes, path));
     if (texts_are_records(t.file)) {
         mrc_status status = MRC_ERR_FORMAT;
-        if (side == MRC_SIDE_PASSAGE) status = mrc_passages_load(ctx, &t.records, path, NULL);
+        if (side == MRC_SIDE_PASSAGE) {
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, NULL);
+        }
         if (status == MRC_ERR_FORMAT) {
             mrc_ctx_clear_error(ctx);
-            status = mrc_passages_load(ctx, &t.records, path, "question");
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, "question");
         }
         tool_check(ctx, status);
         t.n = mrc_passages_size(t.records);
