@@ -539,6 +539,14 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     unlink(probe);
 }
 
+// For what reads a file twice.
+TOOL_DEF void tool_want_twice(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return;
+    tool_fail(TOOL_BAD_INPUT, "%s: is a pipe or a device, which can be read once (expected a file: "
+              "it is read twice)", path);
+}
+
 // The folders that a file is about to be written into.
 TOOL_DEF void tool_make_parent(mrc_ctx *ctx, const char *path) {
     char *folder = tool_copy(path), *slash = strrchr(folder, '/');
