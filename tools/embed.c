@@ -20,8 +20,8 @@ static void want_kind(mrc_ctx *ctx, mrc_encoder *e, mrc_side side, const texts *
     mrc_vectors none;
     tool_check(ctx, mrc_encoder_encode(e, side, list->list, 0, &none));
     if (none.offsets && is_called(".npy")) {
-        tool_fail(TOOL_BAD_INPUT, "%s: .npy holds one row a text, these are a row a token (expected "
-                  "a name that ends in .safetensors)", a.output);
+        tool_fail(TOOL_BAD_INPUT, "%s: .npy holds one row a text, these are a row a token "
+                  "(expected a name that ends in .safetensors)", a.output);
     }
     mrc_vectors_free(&none);
 }
