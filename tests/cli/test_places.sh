@@ -89,6 +89,15 @@ same "$dir/second" "$dir/first"
 # A kind of output that there is none of is refused before the work.
 refuses 3 "vectors.bin: no such kind of file" embed "$dir/lines" --output "$dir/vectors.bin"
 
+# A model or judgements that are not there are missed before anything is written.
+fails 3 "no-model: no such folder (expected a model directory" build/index --analyzer whitespace \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/no-model"
+fails 2 "--bits: residual codes are of token rows" build/index --analyzer whitespace --bits 2 \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/model"
+program=search
+refuses 3 "no-qrels: cannot open it" search --run "$dir/none" --qrels "$dir/no-qrels"
+fails 3 "no-model: no such folder" search --run "$dir/none" --reranker "$dir/no-model"
+
 # A name that is empty, as of a variable that is not set, is refused before any work.
 predict() { $limit build/predict --model_name_or_path "$dir/model" "$@"; }
 program=predict
