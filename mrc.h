@@ -17573,6 +17573,9 @@ static mrc_status mrc__tok_no_memory(mrc__tok_source *src) {
     return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the tokenizer", src->path.data);
 }
 
+// Of a text of n bytes, how many a message shows.
+static int mrc__shown(size_t n) { return (int)mrc__min(n, 60); }
+
 // Gives an id its text; `at` is where it stands in the file.
 static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
                                     const char *text, size_t bytes, int64_t id) {
@@ -17589,7 +17592,7 @@ static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, co
     if (old && strlen(old) == bytes && memcmp(old, text, bytes) == 0) return MRC_OK;
     if (old)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "id %lld has two tokens: \"%.60s\" and "
-                             "\"%.*s\"", (long long)id, old, (int)(bytes < 60 ? bytes : 60), text);
+                             "\"%.*s\"", (long long)id, old, mrc__shown(bytes), text);
     tok->token_at[id] = tok->pool.bytes;
     mrc_text_add(&tok->pool, text, bytes);
     mrc_text_add(&tok->pool, "", 1);
@@ -18643,7 +18646,7 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // Accepted is what such files use: | ( ) (?: ) (?i: ), classes with ranges, escapes and the
 // properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
 // their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
-// by name.  The leftmost match is found, and of those the one that a backtracking engine finds
+// by name, and so is what matches the empty text.  The leftmost match is found, and of those the one that a backtracking engine finds
 // first, but without backtracking (Thompson 1968; Pike's threads in order of preference): a match
 // costs at most as many steps for each character that it looks at as the program has instructions.
 //==============================================================================
@@ -18947,10 +18950,33 @@ static int mrc__regex_counts(mrc__regex_reader *p, size_t *least, size_t *most) 
         return mrc__regex_wrong(p, "a repetition of no times");
     return 1;
 }
-// Repeats the instructions from `begin` on.
+// Whether what begins at instruction `from` may come to its end without a character.  What looks
+// ahead may always hold: (?=a)(?!b) does at an a, though no character is in every set or in none.
+static int mrc__regex_may_be_empty(const mrc__tok_regex *x, size_t from) {
+    uint16_t stack[MRC__REGEX_OPS + 1];
+    unsigned char seen[MRC__REGEX_OPS] = {0};
+    size_t depth = 0;
+    stack[depth++] = (uint16_t)from;
+    while (depth > 0) {
+        size_t at = stack[--depth];
+        if (at == x->n) return 1;
+        const mrc__regex_op *o = &x->op[at];
+        if (o->kind == MRC__REGEX_SET || seen[at]) continue;
+        seen[at] = 1;
+        const int steps = o->kind == MRC__REGEX_SPLIT || o->kind == MRC__REGEX_JUMP;
+        stack[depth++] = (uint16_t)((int)at + (steps ? o->a : 1));
+        if (o->kind == MRC__REGEX_SPLIT) stack[depth++] = (uint16_t)((int)at + o->b);
+    }
+    return 0;
+}
+
+// Repeats the instructions from `begin` on.  Without a bound only what has a character: engines
+// that backtrack end a loop at its first empty round, which threads cannot tell from a later one.
 static int mrc__regex_repeat(mrc__regex_reader *p, size_t begin, size_t least, size_t most,
                              int lazy) {
     mrc__tok_regex *x = p->x;
+    if (!most && mrc__regex_may_be_empty(x, begin))
+        return mrc__regex_wrong(p, "a repetition without a bound of what may be empty");
     const size_t size = x->n - begin;
     mrc__regex_op part[MRC__REGEX_OPS];
     memcpy(part, &x->op[begin], size * sizeof *part);
@@ -19057,15 +19083,8 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
     p.end = p.s + text->bytes;
     int good = mrc__regex_choice(&p, 0)
             && (p.s == p.end || mrc__regex_wrong(&p, "a ) without its ("))
+            && (!mrc__regex_may_be_empty(x, 0) || mrc__regex_wrong(&p, "it matches the empty text"))
             && mrc__regex_op_add(&p, MRC__REGEX_MATCH, 0, 0, 0);
-    for (int ahead = 0; good && ahead < 2; ahead++) {
-        mrc__regex_list list = { .n = 0 };
-        mrc__regex_follow(x, &list, 0, 0, ahead ? UINT64_MAX : 0);
-        for (size_t i = 0; good && i < list.n; i++) {
-            if (x->op[list.thread[i].op].kind == MRC__REGEX_MATCH)
-                good = mrc__regex_wrong(&p, "it matches the empty text");
-        }
-    }
     if (!good)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "the regular expression \"%.200s\" "
                              "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
@@ -20171,19 +20190,19 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
     int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
     if (left < 0 || right < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
-                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             "vocabulary (\"%.*s\")", mrc__shown(left < 0 ? a_bytes : b_bytes),
                              left < 0 ? a : b);
     if (both < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
-                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             "not in the vocabulary", mrc__shown(a_bytes), a, mrc__shown(b_bytes),
                              b);
     size_t n = tok->merges.n_nodes;
     if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
         return mrc__bpe_no_memory(src);
     if (node < n)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
-                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
-                             (int)(b_bytes % 61), b, (unsigned)node, n);
+                             "twice: as number %u and %zu", mrc__shown(a_bytes), a,
+                             mrc__shown(b_bytes), b, (unsigned)node, n);
     tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
@@ -20195,7 +20214,7 @@ static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, 
     size_t n = space ? (size_t)(space - text) : 0;
     if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
-                             "tokens with a space between them)", (int)(bytes % 61), text);
+                             "tokens with a space between them)", mrc__shown(bytes), text);
     return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
 }
 
@@ -21320,7 +21339,7 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
         int32_t id = mrc__tok_id(tok, p->text, p->bytes);
         if (id < 0 && p->type == MRC__PIECE_NORMAL)
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
-                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+                             "\"%.*s\"", src->path.data, mrc__shown(p->bytes), p->text);
         if (id >= 0) tok->scores[id] = p->score;
     }
     tok->unk = mrc__tok_id(tok, "[UNK]", 5);
@@ -21329,13 +21348,13 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
 
 // BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
 // left part, then the longer right one.
-typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, rest; }
     mrc__sp_merge;
 static int mrc__sp_compare_merges(const void *a, const void *b) {
     const mrc__sp_merge *x = a, *y = b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    if (x->rest != y->rest) return x->rest > y->rest ? -1 : 1;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
@@ -21346,6 +21365,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
     mrc_status status = MRC_OK;
     for (size_t i = 0; i < m->n; i++) {
         const mrc__sp_piece *p = &m->pieces[i];
+        const size_t total = mrc_utf8_length(p->text, p->bytes);
         uint32_t node = 0;
         size_t chars = 0;
         for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
@@ -21361,7 +21381,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
                 return mrc__tok_no_memory(src);
             }
             ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
-                                                          (int32_t)n, chars, p->bytes };
+                                                          (int32_t)n, chars, total - chars };
             n++;
         }
     }
