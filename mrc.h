@@ -46,8 +46,8 @@
 //   NULL, so model code reads as formulas and is checked once.  The library never exits or prints.
 //
 //   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
-//   die with mrc_ctx_reset(); parameters live in their mrc_params.  mrc_train_plan() says what
-//   training takes before it begins, mrc_ctx_reserve() takes it.  Free in this order: contexts,
+//   die with mrc_ctx_reset(); parameters live in their mrc_params.  mrc_train_plan() computes the
+//   memory that training will need, mrc_ctx_reserve() reserves it.  Free in this order: contexts,
 //   then optimizers and models, then the backend.
 //
 //   Threads.  No global mutable state.  A context, and everything made from it, belongs to one
@@ -61,7 +61,8 @@
 //
 //   Text is UTF-8; positions count code points and ranges are half-open.  `doc_stride` and `stride`
 //   are the *overlap* of two windows (HF's meaning, not BERT's).  A dropout p is the probability of
-//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
+//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  The gates of an LSTM have the order
+//   i, f, g, o.
 //
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
@@ -75,6 +76,17 @@
 //     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
+//
+// api.x declares functions; impl.x, often with other impl sections, implements them (api.weights:
+// impl.entries to impl.torch).  op.x is one op: its formula, its plain kernels, its builder and its
+// backward; op.common, op.vector, op.optim and op.table are not ops.  In the comments below:
+//     HF              Hugging Face, mostly its package transformers
+//     Rust package    HF's package tokenizers
+//     PARITY n        section n of tests/PARITY.md: the results that must equal those of a peer
+//     RELIABILITY n   section n of tests/RELIABILITY.md: damaged files and faults
+//     reference run   the training run that PARITY 0 describes; in short: reference
+//     row             of a matrix: the numbers of one token; of a data file: one record
+//
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.reader  >>api.tokenizer
 //     >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble  >>api.metrics
 //     >>api.model  >>api.optim  >>api.random  >>api.train  >>api.predict  >>api.checkpoint
@@ -99,7 +111,7 @@
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
 //     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
 //     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
-//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.model_weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
 //     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
@@ -110,9 +122,10 @@
 #define MRC_H
 
 //==============================================================================
-// >>api.config
+// >>api.config   version, build macros, element types, the allocator
 //==============================================================================
-// Before the first system header: <stdint.h> already fixes what POSIX shows.
+// POSIX's feature-test macro must be defined before the first system header is included: even
+// <stdint.h> decides which POSIX functions all later headers declare.
 #if defined(MRC_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE)
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -208,12 +221,13 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 // >>api.backend   what computes: processors or a device, and with which instructions
 //
 // A backend instance has memory, kernels and, on the cpu, a pool of threads.  It belongs to one
-// thread at a time.  What a backend implements stands in api.kernels.
+// thread at a time.  The functions that a backend implements are in api.kernels.
 //==============================================================================
-// What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
-// nearest with ties to even; sums stay f32, and so does everything between two products.  Products
-// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32; attention's
-// are rounded where the processor has an instruction for such products.
+// The operands of matrix products of f32: the numbers themselves, or the numbers rounded to bf16
+// (to the nearest, ties to even).  Sums stay f32, and so does everything between two products.
+// Products with fewer than 16 columns (the last map of a head) and the recurrent products of an
+// LSTM are always f32.  Attention's operands are rounded only where the processor has an
+// instruction for such products.
 typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 typedef enum mrc_isa {
@@ -236,8 +250,8 @@ MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its context
 MRCDEF size_t     mrc_processors(void);
 
 // null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
-// has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
-// takes what one on `like` would.
+// has the kernels of `like`, which must outlive it, and calls `like` for the sizes of workspaces:
+// so it counts the memory that the same step would need on `like`.
 MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
                                        const mrc_backend_desc *desc);
 typedef struct mrc_null_counts {
@@ -293,7 +307,10 @@ MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
 MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes);
 
 //==============================================================================
-// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model and its tokenizer as one object
+//
+// mrc_reader_new() loads a model directory.  mrc_reader_answer() encodes questions with their
+// passages, runs the model and decodes the answers.
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -330,18 +347,20 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
                                     mrc_reply *replies);
 
 //==============================================================================
-// >>api.tokenizer   text into token ids: WordPiece, BPE and Unigram, as Hugging Face's readers do
+// >>api.tokenizer   text into token ids, with the results of Hugging Face's tokenizers
 //
-// mrc_tokenizer_load() reads what a model directory has.  Every token knows the code points of the
-// text that it stands for, so that an answer can be cut out of its passage.
+// WordPiece, BPE and Unigram.  mrc_tokenizer_load() reads the tokenizer files of a model directory.
+// Every token has the positions of its code points in the text, so that an answer can be cut out
+// of its passage.
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 // path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
 // a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
 // vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
-// vocab.txt, a tokenizer.json or a *.model.  A tokenizer.json is run as the Rust package runs it;
-// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
-// more than 64 KiB are refused.
+// vocab.txt, a tokenizer.json or a *.model.  Where tokenizer_config.json names a class, the folder
+// must have tokenizer.json or the file that this class reads.  A tokenizer.json is run as the Rust
+// package runs it; a part of it that is not supported is refused by name.  Files of more than
+// 64 MiB and tokens of more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -394,8 +413,9 @@ MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is
 //==============================================================================
 // >>api.dataset   questions with their passages and answers, read from a file
 //
-// SQuAD, KorQuAD and KLUE JSON, JSONL and Arrow become one list of mrc_example.  A row that cannot
-// be used is left out, counted and logged.
+// SQuAD, KorQuAD and KLUE files (JSON, JSONL, Arrow) become one list of mrc_example.  For training,
+// a row that cannot be used is left out and counted, and the first ten are logged.  For answering
+// and scoring every question is kept.
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -439,10 +459,10 @@ MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file'
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
 
 //==============================================================================
-// >>api.encode   examples into features, the rows of token ids that a model is given
+// >>api.encode   examples into features: the windows of token ids that a model reads
 //
-// A passage that is longer than the model's rows becomes several overlapping windows, each with
-// the whole question: one feature is one window.
+// A passage that is longer than the model allows becomes several overlapping windows, each with
+// the whole question.  One feature is one window.
 //==============================================================================
 // One window of one example.  Positions count rows of the window.
 typedef struct mrc_feature {
@@ -482,10 +502,10 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 MRCDEF void       mrc_features_free(mrc_features *f);
 
 //==============================================================================
-// >>api.batch   which features go together, and how they reach the device
+// >>api.batch   which features of an epoch are computed together
 //
-// A plan orders the features of an epoch into batches.  A batch lays its features behind one
-// another without padding and has them in the backend's memory.
+// A plan orders the features of an epoch into batches.  mrc_model_batch() (api.model) copies the
+// features of one batch to the backend, one after the other, without padding between them.
 //==============================================================================
 typedef enum mrc_batching {
     MRC_BATCHING_RANDOM, MRC_BATCHING_SEQUENTIAL, MRC_BATCHING_SORTED, MRC_BATCHING_TOKEN_BUDGET
@@ -506,10 +526,10 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits into answers, in three ways that Hugging Face's code has
+// >>api.decode   logits into answers, by one of three algorithms of Hugging Face
 //
-// A model gives each token a logit as the first of the answer and one as the last.  Decoding finds
-// the spans with the best pairs over all windows of a question, best first.
+// A model gives each token two logits: one as the first token of the answer, one as the last.
+// Decoding goes through all windows of a question and lists the best spans, best first.
 //==============================================================================
 typedef enum mrc_decode_kind {
     // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
@@ -583,7 +603,10 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc
 MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e);
 
 //==============================================================================
-// >>api.ensemble   one answer out of several models' (PARITY 3.16)
+// >>api.ensemble   makes one answer from the answers of several models (PARITY 3.16)
+//
+// mrc_ensemble_vote() takes the n-best answers of each model and chooses one text.
+// mrc_ensemble_mean() averages the logits of the models, which are then decoded as usual.
 //==============================================================================
 typedef enum mrc_ensemble {
     MRC_ENSEMBLE_PROBABILITY_SUM,   // the text with the largest sum over all lists
@@ -603,7 +626,10 @@ MRCDEF void       mrc_ensemble_mean(const float *const *logits, size_t n_models,
                                     const double *weights, size_t n, float *out);
 
 //==============================================================================
-// >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
+// >>api.metrics   the scores of the official scripts, digit for digit (PARITY 3.1 to 3.3)
+//
+// SQuAD 1 and 2, KorQuAD and KLUE: the score of one prediction, the means over questions, and
+// SQuAD 2's best threshold for "no answer".
 //==============================================================================
 typedef enum mrc_metric {
     MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD, MRC_METRIC_SQUAD_V2, MRC_METRIC_KLUE
@@ -613,7 +639,7 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
-// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+// Means over questions as the scripts print them: 100 * sum / n, summed in the list's order.
 typedef struct mrc_scored {         // one question
     double exact, f1;               // of mrc_metric_score()
     double no_answer;               // how sure the reader is that there is none; any scale
@@ -633,12 +659,12 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 //==============================================================================
 // >>api.model   encoders with their heads, and Hugging Face's model directory
 //
-// A model is an encoder (token ids to one row of H numbers a token) and a head (rows to what the
-// task wants: logits of answers, vectors, a score).  It is loaded from and saved as a model
+// A model is an encoder (token ids to one row of H numbers for each token) and a head (rows to the
+// result of the task: logits of answers, vectors, a score).  It is loaded from and saved as a model
 // directory: config.json, model.safetensors and the tokenizer's files.
 //==============================================================================
-// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
-// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
+// GELU is x Phi(x), computed with erf.  GELU_TANH is the approximation with tanh (hidden_act
+// "gelu_new", "gelu_pytorch_tanh"), with other results.  SILU is x sigmoid(x).
 typedef enum mrc_act {
     MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
     MRC_ACT_COUNT
@@ -836,8 +862,9 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 //==============================================================================
 // >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
 //
-// An optimizer holds the moments of a list of parameters.  A step turns gradients into new
-// weights; a schedule says the learning rate of each step.
+// An optimizer has the moments of a list of parameters, and their averages if these are wanted.  A
+// step turns gradients into new weights.  A schedule gives the factor of the learning rate for
+// each step.
 //==============================================================================
 typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
 
@@ -939,10 +966,11 @@ MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2],
 MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
 
 //==============================================================================
-// >>api.train   one optimizer step; what training takes, before it begins
+// >>api.train   runs one optimizer step; computes the memory that training will need
 //==============================================================================
-// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
-// p = exp(lp_y).  Zero-initialised: cross-entropy.
+// The loss of one target (PARITY 3.13).  lp is the log softmax over the window's K rows, y the
+// target, and p = exp(lp_y).  A zero-initialised struct means cross-entropy.  With reference 1 the
+// formula is that of the reference run:
 //   CE                -lp_y
 //   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
 //   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
@@ -987,11 +1015,11 @@ typedef struct mrc_step_desc {
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
 
-// What training will take, in bytes, before it begins: one optimizer step over the largest
-// micro-batch that these features can make, and the largest batch of an evaluation, run through the
-// same code on a null backend.  Whatever the size of the model, that needs no memory to speak of;
-// ctx's backend is the one that is planned for.  mrc_ctx_reserve(ctx, out->step) makes the plan
-// true: the step arena then never grows.
+// Computes, before training begins, how many bytes it will need on ctx's backend: one optimizer
+// step over the largest micro-batch that these features can make, and the largest batch of an
+// evaluation, run through the same code on a null backend.  The plan itself needs little memory,
+// whatever the size of the model.  After mrc_ctx_reserve(ctx, out->step) the step arena never
+// grows.
 typedef struct mrc_train_plan_desc {
     const mrc_model_config     *model;
     const mrc_optimizer_config *optimizer;
@@ -1018,12 +1046,13 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
 //==============================================================================
-// >>api.predict   all features through a model: logits, or figures
+// >>api.predict   runs a model over all features: gives the logits, or the loss and the metrics
 //==============================================================================
-// Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
-// stop the run with a status.  Holds one batch.  With a communicator it is collective: each rank
-// computes every n_ranks'th batch, all are given all logits, and hold n_ranks batches; a status
-// that is not MRC_OK on one rank, be it fn's or progress's, ends the run on all of them.
+// Runs the model over all features in order, batch_size at a time, and passes the logits of each
+// feature to fn.  If fn returns a status other than MRC_OK, the run stops.  One batch is in memory
+// at a time.  With a communicator all ranks must make this call: each rank computes every
+// n_ranks-th batch, receives the logits of all batches, and has n_ranks batches in memory.  If fn
+// or progress returns a status other than MRC_OK on one rank, the run stops on all ranks.
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
@@ -1066,16 +1095,17 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.checkpoint   states of a training run on disk, from which it goes on to the same bytes
+// >>api.checkpoint   saves a training run; a run that is resumed ends with the same bytes
 //
-// A checkpoint is a folder that appears whole or not at all.  The newest whose checksums hold is
-// found again after a kill.
+// A checkpoint is a folder that appears whole or not at all.  After a run was killed,
+// mrc_checkpoint_find() finds the newest checkpoint whose checksums are right.
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
 // trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
-// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
-// place and renamed: the rename is the commit.  An older folder of that name is replaced.  With a
-// sharded optimizer all ranks call it, and those but rank 0 only send their moments.
+// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  The folder is
+// written under a temporary name and then renamed: the rename is the commit.  An older folder of
+// that name is replaced.  With a sharded optimizer all ranks make this call; ranks other than 0
+// only send their moments.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state);
@@ -1089,11 +1119,12 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.retrieval   passages by words: BM25 over an inverted index on disk (PARITY 3.10)
+// >>api.retrieval   finds passages by words: BM25 over an inverted index on disk (PARITY 3.10)
 //
-// An index is a folder: index.bin, whose 64 KiB blocks each have a checksum, and what the analyzer
-// needs (a vocabulary).  Opening reads the end of the file; a searcher reads the dictionary, and of
-// the postings what its queries ask for.
+// This section also reads files of passages and turns text into terms (analyzers).
+// An index is a folder with index.bin, whose 64 KiB blocks each have a checksum, and with a
+// vocabulary if the analyzer needs one.  Opening an index reads the end of index.bin only.  A
+// searcher reads the dictionary, and later the postings of the terms in its queries.
 //==============================================================================
 typedef struct mrc_passage {
     const char *id, *title, *text;  // UTF-8, NUL behind; the title may be ""
@@ -1105,6 +1136,9 @@ typedef struct mrc_passage {
 typedef struct mrc_passages mrc_passages;
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key);
+// The same of a text that was read; name: of its file, for messages.
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key);
 MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
 MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
 // NULL past the end.
@@ -1173,12 +1207,13 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
                              mrc_hit *hits, size_t *n_hits);
 
 //==============================================================================
-// >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
+// >>api.vectors   embeddings (rows of floats): their files, an index of them, the search in it
 //
-// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
-// beside index.bin; passage i is row i of all three.
+// An index folder may have vectors.bin (one vector for each passage) and tokens.bin (one vector for
+// each token of each passage) beside index.bin.  The passages of all three are in one order.
 //==============================================================================
-// Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
+// Rows of floats on the host.  Text i has row i or, with offsets, the rows offsets[i] to
+// offsets[i + 1] - 1.
 typedef struct mrc_vectors {
     mrc_allocator host;
     size_t        n, n_rows, width;     // texts; rows in all; floats a row
@@ -1248,10 +1283,10 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
                                   const uint32_t *passages, size_t n, double *scores);
 
 //==============================================================================
-// >>api.ranking   several runs into one, and how good a run is
+// >>api.ranking   makes one run of several, and measures how good a run is
 //
-// A run is what a search found for each query, best first.  Fusion makes one run of several; the
-// measures hold a run against what is known to be relevant.
+// A run is the list of passages that a search found for each query, best first.  Fusion makes one
+// run of several.  The measures compare a run with the passages that are known to be relevant.
 //==============================================================================
 typedef enum mrc_fusion {
     MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
@@ -1266,7 +1301,8 @@ typedef struct mrc_fuse_desc {
     const double *weights;          // of each run; NULL: equal
     size_t        depth;            // how far a list is read; 0: all of it
 } mrc_fuse_desc;
-// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
+// is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
 
@@ -1286,12 +1322,14 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 //==============================================================================
 // >>api.encoder   texts into vectors and scores: bi-encoders, ColBERT, cross-encoders
 //
-// A directory of sentence-transformers 2 to 6, of plain Hugging Face, of DPR, of ColBERT (Stanford,
-// PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
-// given otherwise overrides that.
+// An encoder is loaded from a directory of sentence-transformers 2 to 6, of plain Hugging Face, of
+// DPR, of ColBERT (Stanford, PyLate, sentence-transformers 6) or of a cross-encoder.  The files in
+// the directory decide its kind, unless the caller asks for another head.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.  pooling
-// ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  The argument head is the
+// one expected; with LINEAR, the default of a configuration, the files decide.
+// pooling ("cls", "mean", ..), for POOL only, replaces the pooling of the folder, which then needs
+// no file that describes its pooling.  With pooling NULL the folder decides.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
@@ -1307,6 +1345,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
+    int                  one_token_type;    // 1: a pair's token types are 0, as DPR's own code has
+    int                  skip_unknown;      // 1: [UNK] rows of ColBERT's passages do not count
 } mrc_encoder_desc;
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc);
@@ -1328,10 +1368,11 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           double *scores);
 
 //==============================================================================
-// >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+// >>api.contrastive   training for retrieval: reads pairs, plans an epoch, runs a step
 //
-// A step takes questions with right and wrong passages and moves the encoder so that right ones
-// score higher.  The passages of the other questions of the batch count as wrong ones too.
+// A pair is a question with its right and wrong passages.  A step changes the encoder so that the
+// right passages of its questions score higher than the wrong ones.  In the first two losses the
+// passages of the other questions of the step count as wrong passages too.
 //==============================================================================
 // One question with the passages that are known: the first positive is the gold.
 typedef struct mrc_pair {
@@ -1401,12 +1442,13 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out);
 
 //==============================================================================
-// >>api.tensor   tensors of a step, and parameters: the weights of a model
+// >>api.tensor   tensors of a step; parameters, the weights of a model; packed batches
 //
-// A tensor of a step belongs to the context that made it and is gone after mrc_ctx_reset().  A
-// parameter holds no context, so several contexts may read the same weights.
+// A tensor of a step belongs to the context that made it and ends with mrc_ctx_reset().  A
+// parameter belongs to no context, so several contexts may read the same weights.
 //==============================================================================
-// Vectors are matrices of one row: ld is not read.
+// A matrix that a kernel reads, and one that it writes.  ld is the distance from row to row, in
+// elements.  Vectors are matrices of one row, whose ld is not read.
 typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
 typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
 
@@ -1500,7 +1542,8 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 // >>api.tape   gradients: every op is recorded as it runs, and backward goes through the record
 //
 // An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
-// reverse, each once, and leaves the gradients of the parameters in the context.
+// reverse, each once, and leaves the gradients of the parameters in the context.  The section also
+// has activation checkpointing, mrc_drop(), which frees a tensor's data early, and custom nodes.
 //==============================================================================
 // Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
 // is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
@@ -1687,25 +1730,25 @@ MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *label
 //==============================================================================
 // >>api.kernels   the functions that a backend implements (cpu, CUDA, OpenBLAS), and their rules
 //
-// Only who writes a backend or an op reads this section: backends/README.md goes through both.
+// Only the author of a backend or of an op needs this section: backends/README.md explains both.
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
 //   - a forward output is overwritten, never read; a gradient output is overwritten when its
 //     accumulate bit is 0 (so its old contents, NaN included, do not matter) and added to when 1;
 //   - data NULL in a gradient or saved output means "not wanted";
-//   - gradient outputs are finished in the order of the struct: a tensor used twice by one op
+//   - gradient outputs are finished in the order of the struct: a tensor that one op uses twice
 //     appears twice with one address, and the second has accumulate = 1;
 //   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
-//   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
-//     a stream: to later work of that stream);
-//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
-//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
-//     weights are f32, and sums are taken in f32 or better;
-//   - what forward saved may be overwritten by backward, which is its last reader;
+//   - `workspace` has the size that the kernel's own workspace function returns; it is free for
+//     others when the kernel returns (on a stream: for later work of that stream);
+//   - where activations are f16 or bf16, their gradients and the matrices of weights are too;
+//     vectors (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all
+//     gradients of weights are f32, and sums are computed in f32 or better;
+//   - backward may overwrite what forward saved, because backward is its last reader;
 //   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
 //==============================================================================
-// c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
+// c (m, n) = a (m, k) b (k, n); a transposed operand is stored as (k, m) or (n, k).
 typedef struct mrc_gemm_args {
     size_t  m, n, k;
     int     a_transposed, b_transposed;
@@ -2258,13 +2301,14 @@ struct mrc_backend {
 };
 
 //==============================================================================
-// >>api.comm   several processes as one: what backends/mpi.h implements
+// >>api.comm   several processes as one: the interface that backends/mpi.h implements
 //
-// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
-// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
-// the same step, in the same order.  Weights, moments and losses are the same bits for any number
-// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
-// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+// A rank is a process (or, in tests, a thread) that trains its share of every step: rank
+// j mod n_ranks computes micro-batch j of a step.  All ranks have all the data and call
+// mrc_train_step() with the same step, in the same order.  Weights, moments and losses are the same
+// bits for any number of ranks, one included: the gradient of each micro-batch is finished on its
+// own, and the gradient of a step is the left fold ((g0 + g1) + g2) + .. in the order of the
+// micro-batches, whichever rank computes them.
 //==============================================================================
 #define MRC_COMM_API 1
 // A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
@@ -2309,7 +2353,8 @@ MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
 //==============================================================================
 // >>api.utf8   text is UTF-8; the positions that users see count code points
 //==============================================================================
-// One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
+// Decodes one code point from at most `bytes` bytes.  Returns how many bytes it has; 0 when there
+// are none or they are ill-formed.
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
 // The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
 // when there are no bytes.
@@ -2321,10 +2366,11 @@ MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code poin
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
 
 //==============================================================================
-// >>api.json   a tree that is read-only, and text that grows
+// >>api.json   parses JSON into a read-only tree; a text buffer for output
 //
-// mrc_json_parse() makes a tree of a JSON text, with the place of each value for messages; members
-// are found by key.  mrc_text collects text of any length, JSON strings and numbers among it.
+// mrc_json_parse() makes a tree of a JSON text, with the line and column of each value for
+// messages; members are found by key.  mrc_text is a buffer that grows: bytes, formatted text, JSON
+// strings and numbers are appended to it.
 //==============================================================================
 typedef enum mrc_json_type {
     MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
@@ -2376,7 +2422,7 @@ MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int a
 MRCDEF void mrc_text_number(mrc_text *t, double x);
 
 //==============================================================================
-// >>api.file   reading whole files; writing them whole or not at all
+// >>api.file   reading whole files; writing them whole or not at all; checksums, folders
 //
 // A file that is written appears under its name only when all of it is on the disk: a program that
 // is killed leaves the old file or the new one, never a part.
@@ -2386,7 +2432,7 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
 // Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
+// renamed, folder synced.  A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -2410,11 +2456,12 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.weights   named tensors in a file: every format is read, safetensors is written
+// >>api.weights   named tensors in files: reads safetensors and PyTorch files, writes safetensors
 //
-// tests/RELIABILITY.md 3.1 says which files are refused, and why.
+// RELIABILITY 3.1 and 3.2 say which files are refused, and why.
 //==============================================================================
-// A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
+// A reader checks the whole header before it gives out a tensor.  The data of a tensor stays in the
+// file until it is read.
 typedef struct mrc_st_entry {
     const char *name, *dtype;       // "F32"
     int         ndim;
@@ -2445,9 +2492,9 @@ MRCDEF size_t mrc_weights_unchecked(const mrc_weights *st);
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
-// A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
-// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
-// of them that is there, and no other if that one is bad.
+// Opens a model's weights: one safetensors or PyTorch file; an index of shards; a folder with
+// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json.  In a
+// folder the first of these files is opened; if it is bad, the others are not tried.
 MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
@@ -2475,21 +2522,24 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 //
 
 //==============================================================================
-// >>impl.passes   how one file is read several times
+// >>impl.passes   mrc.h includes itself, so that each kernel is compiled for several types
 //
-// A kernel is written once.  The core pass reads everything but kernels; then impl.naive and
-// impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
+// The source of a kernel is written once.  The core pass, the first one, compiles everything but
+// kernels.  Then impl.naive and impl.cpu include mrc.h again, once for each element type and
+// instruction set, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and these macros:
 //     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
 //     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
 //                    bits wide and other operands may be f32 (naive)
-// and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
-// The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
-// looked up from the folder of the file that includes it.  The core calls nothing of a pass but
-// MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
-// that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
-// each instruction that it has.
+// These passes skip all that is not a kernel, so that one section can have an op's kernels together
+// with its formula and its builder.
+// The #include has the name "mrc.h" (MRC_SELF) and not __FILE__, which fails for "dir/mrc.h": a
+// quoted path is looked up from the folder of the file that includes it.
+// MRC__T(fill_table) is the only function of a pass that the core calls.  So kernels can be
+// compiled once and linked to many programs: in the programs MRC_SELF names a file that only
+// declares that function, and where the kernels are compiled MRC__FILLDEF is empty
+// (tests/support/kernels.h).  Within a cpu pass, impl.cpu_words includes mrc.h once more for each
+// instruction that it uses.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -2545,7 +2595,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 #endif
 
 //==============================================================================
-// >>impl.status
+// >>impl.status   texts of the status codes; element types, and conversion from and to 16 bits
 //==============================================================================
 MRCDEF const char *mrc_status_string(mrc_status status) {
     switch (status) {
@@ -2629,7 +2679,7 @@ static float mrc__round_to_odd(double x) {
 }
 
 //==============================================================================
-// >>impl.base   arithmetic that everything below stands on
+// >>impl.base   checked arithmetic of sizes, rounding up, little-endian numbers
 //==============================================================================
 // a * b and a + b, or failure.  Sizes come from files: never compute them bare.
 static int mrc__mul(size_t a, size_t b, size_t *out) {
@@ -2663,7 +2713,10 @@ static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
 }
 
 //==============================================================================
-// >>impl.alloc   checked sizes, allocator hooks
+// >>impl.alloc   host memory from the user's allocator; growing arrays, pools, sorting
+//
+// mrc__grow() makes room in an array.  A mrc__bump is a pool that is freed all at once.  A
+// mrc__locked is an allocator that several threads may use.  Sorting allocates nothing.
 //==============================================================================
 static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
 static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
@@ -2810,14 +2863,16 @@ static void mrc__locked_free(void *user, void *p) {
 }
 
 //==============================================================================
-// >>impl.threads   a pool of threads, and one loop shared by them
+// >>impl.threads   a pool of threads, and one loop shared by them; how many processors there are
 //
 // mrc__pool_run(pool, n, work, fn, arg) calls fn(arg, task, worker) once for each task below n and
-// returns when all are done.  Which thread runs a task is chance, so a task must own what it
-// writes; what a task is follows from shapes only, never from the number of threads: that keeps
-// bits equal.  `left` counts tasks that nobody has claimed.  Who takes it from i to i - 1 owns task
-// n - i; the job's other fields are read by owners only, and the caller writes them when all tasks
-// are done, so a thread that wakes late finds either nothing or a job of which it owns a part.
+// returns when all are done.  Any thread may run any task, so no two tasks may write to the same
+// memory.  How work is divided into tasks depends on shapes only, never on the number of threads;
+// so the result has the same bits for any number of threads.
+// `left` is the number of tasks that no thread has claimed.  A thread that lowers `left` from i to
+// i - 1 has claimed task n - i.  Only a thread that has claimed a task reads the other fields of
+// the job, and the caller writes them only when all tasks are done.  So a thread that wakes late
+// finds either no task, or a task of a job whose fields are complete.
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
@@ -3034,18 +3089,22 @@ static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size
 }
 
 //==============================================================================
-// >>impl.arena
+// >>impl.arena   allocates buffers in a backend's memory
 //
-// Buffers on a backend.  The library never reads a buffer, so the book-keeping is in host memory:
+// The library never reads a buffer, so the book-keeping is in host memory:
 //
 //     chunk (one backend alloc)      chunk
 //     [live][free  ][live][live]     [live][free       ]      blocks in address order
 //
-// Allocation is best fit, and a chunk's tail comes last: so offsets depend on the sequence of calls
-// only, not on addresses nor on the size of a chunk that is large enough, and the extent that the
-// null backend finds is exact.  Release merges neighbours of one chunk, rewind releases every block
-// whose frame is not older.  An empty arena of several chunks makes them one at the next
-// allocation, so unplanned sizes settle.  Searches are linear: a step has hundreds of blocks.
+// Everything is made in a frame, which has a number: parameters in frame 0; a mark opens the next
+// frame, and a rewind to that mark ends this frame and all newer ones.
+// Allocation is best fit, and the free end of a chunk is used last.  So offsets depend only on the
+// sequence of calls, not on addresses, nor on the size of a chunk that is large enough; and the
+// extent that a plan finds on the null backend is exact.  Release joins free neighbours of one
+// chunk.  Rewind releases every block of the given frame and of newer ones.  When an arena of
+// several chunks is empty, the next allocation replaces them by one chunk: so an arena whose size
+// was not planned has one chunk after a few steps.  Searches are linear: a step has hundreds of
+// blocks.
 //==============================================================================
 typedef struct mrc__block {
     struct mrc__block *next;
@@ -3186,7 +3245,10 @@ static void mrc__arena_rewind(mrc__arena *a, uint64_t frame) {
 }
 
 //==============================================================================
-// >>impl.ctx
+// >>impl.ctx   makes a context, keeps its first error, checks arguments and backends
+//
+// The host records that end with a frame (tensors, nodes) are in lists of the context.
+// mrc_ctx_reset() and mrc_ctx_free() are in impl.tape, because they rewind the tape.
 //==============================================================================
 typedef struct mrc_node mrc_node;
 
@@ -3427,16 +3489,17 @@ MRCDEF void mrc_backend_free(mrc_backend *be) {
 }
 
 //==============================================================================
-// >>impl.utf8
+// >>impl.utf8   decoding and checking UTF-8; which characters are white space
 //
 // The well-formed sequences are those of Unicode's table 3-7: a lead byte fixes the length and the
-// range of the second byte, every later byte is 80..BF.  So nothing overlong, no surrogate and
-// nothing above 10FFFF gets through, and U+0000 and noncharacters do.  An ill-formed sequence ends
-// before the byte that broke it (Unicode 3.9, "maximal subpart"): that byte may begin the next one.
-// No read passes the end that the caller gave.
+// range of the second byte, every later byte is 80..BF.  So overlong sequences, surrogates and
+// values above 10FFFF are refused; U+0000 and noncharacters are accepted.  An ill-formed sequence
+// ends before the byte that cannot continue it (Unicode 3.9, "maximal subpart"): that byte may
+// begin the next sequence.  No byte past the end that the caller gave is read.
 //==============================================================================
-// The longest beginning of s that a well-formed sequence could have; the sequence is complete when
-// that is *need bytes.  bytes is at least 1; *need is 0 when no sequence begins so.
+// Returns the length of the longest beginning of s that a well-formed sequence can have, and in
+// *need the length of that sequence: it is complete when both are equal.  bytes is at least 1;
+// *need is 0 when no sequence begins so.
 static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *need) {
     const unsigned char *p = (const unsigned char *)s;
     unsigned lead = p[0], low = 0x80, high = 0xBF;
@@ -3547,13 +3610,14 @@ static int mrc__is_space(uint32_t cp) {
 }
 
 //==============================================================================
-// >>impl.json
+// >>impl.json   the JSON lexer, the builder of the tree, the text buffer; numbers to text and back
 //
-// RFC 8259 to the letter (RELIABILITY 3.3).  Three layers: a lexer that checks every byte once and
-// never allocates (safetensors headers are read with it alone), a builder of the read-only tree,
-// and text that grows.  The builder keeps its open containers in a list, so that nesting costs no
-// C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
-// read by exact integer arithmetic, and of what printf writes only the digits are used.
+// RFC 8259 exactly (RELIABILITY 3.3).  There are three layers: a lexer that checks every byte once
+// and never allocates (safetensors headers are read with the lexer alone), a builder of the
+// read-only tree, and a text buffer.  The builder keeps its open containers in a list, so that
+// nesting costs no C stack; nodes and texts of a tree are in one pool.  The locale has no
+// influence: numbers are read by exact integer arithmetic, and from printf's output only the
+// digits are used.
 //==============================================================================
 
 // Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
@@ -4389,17 +4453,17 @@ static void mrc__json_write(mrc_text *t, const mrc_json *v) {
 }
 
 //==============================================================================
-// >>impl.file
+// >>impl.file   reading files, writing them atomically, checksums, folders
 //
-// Reading is read() of what is there now, not mmap: a file cut while it is open is an error, not a
-// signal.  Writing is the protocol of RELIABILITY 3.6: everything goes to a temporary file beside
-// the target, and the rename after its fsync is the only moment at which the target changes.  A
-// failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
+// Files are read with read(), not with mmap: when a file is cut while it is open, that is an error
+// and not a signal.  Files are written as RELIABILITY 3.6 says: everything goes to a temporary file
+// beside the target, and the rename after its fsync is the only moment at which the target changes.
+// A failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
 // Errors name the file and the system's reason.
 //==============================================================================
-// A failed system call in words.  The caller passes errno itself, at once: any other call, free()
-// included, may change it.  input: of a file that is to be read, whose absence is the caller's
-// mistake.
+// The message for a failed system call.  The caller passes errno at once: any other call, free()
+// included, may change it.  input 1: the file is to be read, so its absence is a mistake of the
+// caller (MRC_ERR_ARG).
 static mrc_status mrc__io_fail(mrc_ctx *ctx, int e, int input, const char *path,
                                const char *doing) {
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
@@ -4539,16 +4603,26 @@ struct mrc_file_writer {
     int        fd;                  // -1 after a failure: the temporary file is gone
     mrc_status failure;
     uint64_t   written, reserved;
-    char      *temporary, *path;    // both behind the struct
+    char      *temporary, *path;    // both behind the struct; temporary "": written in place
 };
 
 // Keeps the failure for commit, and leaves nothing behind.
 static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     if (w->failure == MRC_OK) w->failure = failure;
     if (w->fd >= 0) close(w->fd);
-    if (w->fd >= 0) unlink(w->temporary);
+    if (w->fd >= 0 && *w->temporary) unlink(w->temporary);
     w->fd = -1;
     return failure;
+}
+
+// Whether path is something that a rename would take away from others: a device, a pipe, a socket.
+// /dev/stdout is that for any file too, as a link to an open one.
+static int mrc__is_stream(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return 0;
+    if (!S_ISREG(info.st_mode)) return 1;
+    if (strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0) return 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 // Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
@@ -4557,6 +4631,10 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
 static int mrc__writer_open(mrc_file_writer *w, size_t room) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = -1;
+    if (mrc__is_stream(w->path)) {
+        do fd = open(w->path, O_WRONLY | O_APPEND | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+        return fd;
+    }
     for (unsigned k = 0; k < 10000; k++) {
         int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
         if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
@@ -4582,7 +4660,8 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->temporary = w->path + bytes;
     w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
+        const char *name = *w->temporary ? w->temporary : path;
+        mrc_status s = mrc__write_fail(ctx, errno, name, *w->temporary ? "create it" : "open it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4594,7 +4673,7 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
 // say so, and are written to all the same.
 static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     int e = 0;
-    if (bytes == 0) return MRC_OK;
+    if (bytes == 0 || !*w->temporary) return MRC_OK;
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
@@ -4644,14 +4723,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
+    const int in_place = !*w->temporary;
+    if (!in_place && fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
-        unlink(w->temporary);
+        if (!in_place) unlink(w->temporary);
         return s;
     }
+    if (in_place) return MRC_OK;
     if (rename(w->temporary, w->path) != 0) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
@@ -4938,11 +5019,12 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
 #define MRC__PATH_BYTES 4400
 
 //==============================================================================
-// >>impl.entries   the tensors of a file by name, whatever its format; how they are read
+// >>impl.entries   the tensors of a file by name, whatever its format; reading and converting them
 //
-// safetensors files, PyTorch's and folders of shards become one list of entries.  An entry knows
-// where its elements lie; nothing is read before it is asked for.  Every size is computed with
-// overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
+// A safetensors file, a PyTorch file or a folder of shards becomes one list of entries.  An entry
+// has the place of its elements in the file; they are read only when a caller asks for them.
+// Every size is computed with overflow checks, those of empty tensors too: [2^40, 2^40, 0] is
+// refused, [0, 2^40, 2^40] is not.
 //==============================================================================
 #define MRC__ST_HEADER_MAX 100000000u
 #define MRC__ST_COUNT_MAX  1000000u
@@ -5409,10 +5491,10 @@ MRCDEF mrc_status mrc_weights_crc32c(mrc_weights *st, const mrc_st_entry *e,
 }
 
 //==============================================================================
-// >>impl.safetensors
+// >>impl.safetensors   reads and writes safetensors files
 //
-// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
-// nothing: the length is held against the file's size before anything is allocated, the header is
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader trusts
+// nothing: the length is compared with the file's size before anything is allocated, the header is
 // read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
 // than its own size), and the ranges must tile the data area exactly.  The writer makes what the
 // format's own library makes: the same order, the same padding.
@@ -5833,13 +5915,13 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 }
 
 //==============================================================================
-// >>impl.pickle   what PyTorch's files say about their tensors, read and never run
+// >>impl.pickle   reads the pickles in PyTorch files, and never runs them
 //
-// A pickle is a program (RELIABILITY 3.2).  This machine knows 31 of its instructions, four
-// functions and ten types by name, and makes nothing but values: numbers, strings, tuples, lists,
-// mappings, storages and tensors.  All else is an error, and there is nothing that an error falls
-// back to.  Values lie in a pool that a budget bounds: twice the file and 64 MiB.  There is no
-// recursion, so that nesting costs no C stack.
+// A pickle is a program for a stack machine (RELIABILITY 3.2).  The reader here knows 31
+// instructions, four functions and ten types by name, and makes values only: numbers, strings,
+// tuples, lists, mappings, storages and tensors.  Everything else is an error, without a fallback.
+// Values are in a pool of at most twice the file's size plus 64 MiB.  There is no recursion, so
+// nesting costs no C stack.
 //==============================================================================
 #define MRC__PT_MEMORY    ((uint64_t)64 << 20)
 #define MRC__PT_OPS       50000000u
@@ -6437,10 +6519,11 @@ static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
 }
 
 //==============================================================================
-// >>impl.torch   PyTorch's files: tensors by name, the zip, the old stream
+// >>impl.torch   finds the tensors of PyTorch's files: the zip format and the older stream
 //
-// A zip of stored records, one of them a pickle and the others storages; or five pickles and the
-// storages behind them.  Every size is held against the file before it is used.
+// A zip file has stored (not compressed) records: one is a pickle, the others are storages.  The
+// older stream has five pickles, and the storages behind them.  Every size is compared with the
+// size of the file before it is used.
 //==============================================================================
 typedef struct mrc__pt_frame {
     mrc__pt_value value, key;       // a container, and the key of its item that is looked at
@@ -6953,9 +7036,14 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *pa
 }
 
 //==============================================================================
-// >>impl.tensor
+// >>impl.tensor   makes tensors, parameters and packed batches; copies them to a backend and back
+//
+// The memory of a tensor of a step is in the step arena; a mrc_params has an arena of its own.
+// mrc_batch_new() checks the arrays of a batch, so that kernels need not check them.
 //==============================================================================
-// Fills in t but for its memory; the message for a bad shape, NULL when it is good.
+// Sets *bytes to the size of the memory that t needs, and all fields of t but the memory.
+// Returns NULL, or
+// an error message for a bad shape or dtype.
 static const char *mrc__tensor_init(mrc_tensor *t, mrc_dtype dtype, int ndim, const size_t *shape,
                                     size_t *bytes) {
     int fits = 1;
@@ -7339,10 +7427,11 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 //==============================================================================
 // >>impl.grad   gradients belong to the context: a table keyed by tensor
 //
-// Not a field of the tensor, as weights are shared by contexts.  Gradients of a step's tensors are
-// in the step arena with the tensor's frame; those of parameters (frame 0) are in an arena of their
-// own, made once, so that they outlive steps and do not cut the step arena into pieces.
-// `written` 0 means that the contents do not count: the next writer overwrites.
+// A gradient is not a field of its tensor, because several contexts may share a weight.  Gradients
+// of a step's tensors are in the step arena with the tensor's frame.  Gradients of parameters
+// (frame 0) are in an arena of their own and are made once, so that they outlive steps and do not
+// cut the step arena into pieces.  `written` 0 means that the old contents do not count: the next
+// writer overwrites them.
 //==============================================================================
 typedef struct mrc__grad {
     struct mrc__grad *next;
@@ -7492,15 +7581,17 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 }
 
 //==============================================================================
-// >>impl.tape
+// >>impl.tape   the list of all ops; recording them, mrc_drop(), backward; ending a step
 //==============================================================================
-// The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
-// from this list, so an op without a backward does not compile.
-//   reads   what backward reads: R(op, input) is the data of one input, a member of mrc__OP_inputs
-//           in the op's block; MRC__ALL all inputs; MRC__OUT the output.  Before backward the tape
-//           makes again what was dropped of it; what is not read, mrc_drop() may let go for good.
-//   remake  how a dropped output comes again without a matrix product: AGAIN: forward, from the
-//           inputs; SAVED: mrc__NAME_remake(), from saved[0], where there is one; KEPT: it stays.
+// The list of all ops.  The enum, the table of their functions (op.table) and the tests' coverage
+// check are made from this list, so an op without a backward does not compile.
+//   reads   the data that backward reads.  R(op, input) is one input, a member of mrc__OP_inputs
+//           in the op's block; MRC__ALL is all inputs; MRC__OUT is the output.  When mrc_drop() has
+//           released such data, the tape computes the data again before backward.  Data that no
+//           backward reads is released for good.
+//   remake  how a dropped output that a backward reads is computed again, without a matrix product.
+//           AGAIN: by forward, from the inputs.  SAVED: by mrc__NAME_remake(), from saved[0]; if
+//           the op has not saved it, as KEPT.  KEPT: not at all, so mrc_drop() does not release it.
 #define MRC__OUT (1 << 30)
 #define MRC__ALL (1 << 29)
 #define MRC__OPS(OP, R)                                                                    \
@@ -7863,12 +7954,12 @@ MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy
 }
 
 //==============================================================================
-// >>impl.recompute   activation checkpointing
+// >>impl.recompute   activation checkpointing: backward computes a segment again
 //
 // Forward runs fn in no-grad mode inside a frame of its own, moves the result's buffer out of that
-// frame and rewinds it.  Backward runs fn again, recording, between a mark and a rewind; the nodes
-// write straight into the gradients of in[] and of the parameters, which are older than the mark.
-// The order of additions is that of a plain run, so gradients are the same to the last bit.
+// frame and rewinds the frame.  Backward runs fn again, recording, between a mark and a rewind; the
+// nodes write straight into the gradients of in[] and of the parameters, which are older than the
+// mark.  The order of additions is that of a plain run, so gradients are the same to the last bit.
 // Segments may nest; the C stack grows with the nesting, not with the length of the tape.
 //==============================================================================
 static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *y) {
@@ -7956,7 +8047,10 @@ static mrc_status mrc__checkpoint_backward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 //==============================================================================
-// >>impl.random
+// >>impl.random   the Philox generator; the key of a dropout mask, the number of a dropout site
+//
+// Kernels compute the masks from the key, as api.random says: see op.dropout, and impl.cpu_math for
+// the cpu backend.
 //==============================================================================
 // Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 MRCDEF void mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -7997,7 +8091,7 @@ MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
 }
 
 //==============================================================================
-// >>op.common   what the kernels of several ops share
+// >>op.common   for the plain kernels of several ops: activations, reading and writing an element
 //==============================================================================
 // Activations, shared by kernels of every type: double inside, rounded once.
 static double mrc__gelu(double x) { return x * (0.5 * (1.0 + erf(x * 0.70710678118654752440))); }
@@ -8081,11 +8175,11 @@ static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
 //==============================================================================
 // >>op.embedding
 //   y = word[input_ids] + position[position_ids] + token_type[token_type_ids]
-//   dword[v] = sum of dy over the rows with input_ids = v, and so the other two
+//   dword[v] = sum of dy over the rows with input_ids = v;  dposition, dtoken_type likewise
 //
 // word (V, H), position (P, H), token_type (Y, H) -> y (N, H).  The rows padding_idx of word and
-// position get no gradient, as torch.nn.Embedding(padding_idx=..): it shows when an LSTM runs over
-// pads.  The tables are read as masters, whatever y's type.
+// position get no gradient, as in torch.nn.Embedding(padding_idx=..): this matters when an LSTM
+// runs over pads.  The tables themselves are read (not 16-bit copies), whatever y's type.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(embedding_fwd)(mrc_backend *be, const mrc_embedding_fwd_args *a) {
@@ -8391,7 +8485,7 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx = dy * y'(x)
 //
 // Any shape.  Saves nothing: backward reads x.  "gelu" and "gelu_new" (gelu_tanh) of HF differ by
-// up to 5e-4: a checkpoint of one must not be run with the other.
+// up to 5e-4: weights that were trained with one must not be run with the other.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(activation_fwd)(mrc_backend *be, const mrc_activation_fwd_args *a) {
@@ -8564,10 +8658,11 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.dropout
-//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)), u as in api.random
+//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)),
+//   p the rate, u the word of the element (api.random)
 //   dx = keep * dy / (1 - p)
 //
-// x (N, H) packed rows.  Saves nothing: backward draws the mask again, from the key in the node.
+// x (N, H) packed rows.  Saves nothing: backward computes the mask again, from the key in the node.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // What row and feature are multiplied by: 0 or scale.
@@ -8742,9 +8837,9 @@ static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
 //   y_e = x_e cos a - x_(e+h) sin a      y_(e+h) = x_(e+h) cos a + x_e sin a
 //   a = p theta^(-2 e / d); backward is the same map with -a
 //
-// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021, in the halves of GPT-NeoX, which
-// ModernBERT has.  The angle, its cosine and its sine are floats whatever the type, as in
-// transformers.  Saves nothing.
+// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021; element e is paired with e + h,
+// as in GPT-NeoX and ModernBERT.  The angle, its cosine and its sine are floats whatever the type,
+// as in transformers.  Saves nothing.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static void mrc__rope_angle(size_t place, size_t e, size_t d, double theta, float cos_sin[2]) {
@@ -8838,7 +8933,7 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // >>op.attention
 //   per sequence and head, over its rows i, j, keys j < real_len:
 //   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
-//   y_i  = sum_j m_ij p_ij v_j           m: 0 or 1 / (1 - p), the dropout mask of the weights
+//   y_i  = sum_j m_ij p_ij v_j           m: the weights' dropout mask, 0 or 1 / (1 - rate)
 //
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
@@ -8852,9 +8947,9 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // (MPNet: Song et al. 2020; DeBERTa: He et al. 2020, whose index for qr is the same row t, as its
 // buckets are odd in i - j.)
 //
-// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
-// no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
-// has gradient 0.  Pads are queries as any other row, as in HF.
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward computes the weights p again from
+// lse, so no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is
+// 0 and has gradient 0.  Pads are queries like any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // One head of one sequence: its first row and length, its columns, and what its masks count.
@@ -9226,12 +9321,12 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.add_norm
-//   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
+//   u = residual + dropout(x)      y = layer_norm(u, weight, bias)
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
 // x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
-// mean and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep
-// two.  x and residual may be one tensor.
+// mean and rstd: one (N, H) buffer, where the separate ops dropout, add and layer_norm keep two.  x
+// and residual may be one tensor.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
@@ -9756,9 +9851,9 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx = (dr, dz, dn) W_ih        dW_ih = (dr, dz, dn)^T x        db_ih = sum of (dr, dz, dn)
 //   dW_hh = (dr, dz, dq)^T h_(t-1)                                db_hh = sum of (dr, dz, dq)
 //
-// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H) in that
-// order, so that what meets W_hh, and r and z of what meets W_ih, stand side by side; backward
-// writes the gradients over them.
+// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H), in that
+// order; backward writes their gradients over them.  So dr, dz, dq, which are multiplied by W_hh,
+// are adjacent; of dr, dz, dn, which are multiplied by W_ih, dr and dz are adjacent.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // Element o of the 3 H of W_ih's rows, among the saved ones.
@@ -9964,7 +10059,7 @@ static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dx[r][i] = sum over k of dy[r - k + K / 2][i K + k]
 //
 // x (N, I) -> (N, I K), K odd: the windows of a convolution with "same" padding.  Saves nothing;
-// backward does not read x, and a dropped y is made again.
+// backward does not read x.  A dropped y is computed again from x.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
@@ -10049,16 +10144,18 @@ static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
 //   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
 //   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
-//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), alpha the weight of target y (1 where
+//   none is given), g the gamma of mrc_loss, t_i = [i = y] unless smoothed:
 //     cross-entropy    f = -lp_y                       slope = 1
 //     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
-//                      (reference: the first term alone, as its backward takes p for a constant)
+//                      (reference: the first term alone, because its backward treats p as constant)
 //     label smoothing  f = -sum over i of t_i lp_i     slope = 1, as the sum of t_i is 1
 //
 // logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
 // sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
-// counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
-// the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
+// counted (-1 by convention; HF ignores positions past the window too).  The caller gives the
+// denominators, because only the caller knows the whole optimizer step; 0 means that nothing
+// counts.  Saves lse (C, B).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // t_y and the t of the other k - 1 rows, if there are any: the sum is 1.
@@ -10414,13 +10511,15 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.pool
-//   one row of a sequence out of its rows p, skip <= p < real_len:
-//   cls first   last last   max largest of each column
-//   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
-//   dx_p = dy times the row's share; of max to the first row that has it
+//   one row for each sequence, from its rows p with skip <= p < real_len:
+//   cls        the first of these rows        last       the last one
+//   max        the largest of each column     mean       sum / T,  T: how many rows these are
+//   mean_sqrt  sum / sqrt(T)                  weighted   sum of (p + 1) x_p / sum of (p + 1)
+//   dx_p = dy times the row's share; for max, dy goes to the first row with the largest value
 //
-// x (N, H) -> (S, H), as sentence-transformers pools.  skip: rows of a prompt.  A sequence that has
-// no such row is 0.  Saves, of max, the rows (S, H); backward does not read x.
+// x (N, H) -> (S, H), as sentence-transformers pools.  skip is the number of rows of a prompt.  The
+// result is 0 for a sequence without such rows.  For max, the rows chosen (S, H) are saved;
+// backward does not read x.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // The share of row p in its sequence's mean; cls and last: 1 for their row.
@@ -10619,7 +10718,8 @@ static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dq_a = sum over m of dy[m][s] d_b(a, m)     dd_b = sum over (a, m) that chose b of dy[m][s] q_a
 //
 // ColBERT's score (Khattab and Zaharia 2020): q (Nq, D), document (Nd, D), keep (Nd) i32 -> (M, Q).
-// Of equal rows the first; a document without a kept row gives 0.  Saves the rows chosen (Nq, M).
+// Among equal rows the first is chosen; a document without a kept row gives 0.  Saves the rows
+// chosen (Nq, M).
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static double MRC__T(maxsim_dot)(mrc_in q, size_t a, mrc_in document, size_t b, size_t d) {
@@ -10759,7 +10859,7 @@ static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.score_loss
-//   z (R, C), labels (R, C): a column is a query or a list, NaN a row that is no candidate of it
+//   z (R, C), labels (R, C): a column is a query or a list; label NaN: the row is not a candidate
 //   p = softmax of scale z over the candidates, lse its log-sum-exp
 //   soft     sum of t (log t - log p)                 dz = scale (p sum of t - t)
 //   bce      sum of softplus(scale z) - t scale z     dz = scale (1 / (1 + exp(-scale z)) - t)
@@ -10767,8 +10867,9 @@ static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
 //            e_j = (z_g - z_j) - (t_g - t_j)
 //   mse      mean of (z - t)^2                        dz = 2 (z - t) / n
 //
-// Each column times weight / denominator[c], added up; targets[c] (i32): the gold g, -1: the column
-// does not count.  One-hot labels of soft are cross-entropy.  Saves lse (C).
+// t is the label.  The loss is the sum over columns, each times weight / denominator[c].
+// targets[c] (i32) is the gold g; -1: the column does not count.  With one-hot labels soft is
+// cross-entropy.  Saves lse (C).
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // The softmax's log-sum-exp over a column's candidates.
@@ -10931,10 +11032,10 @@ static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
-// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node
+// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node and without a gradient
 //   fill   y = value
 //   axpby  y = alpha scale x + beta y
-//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding a sum, in this order: never reassociated
+//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding for each sum, in this order
 //==============================================================================
 #if defined(MRC__PASS_NAIVE)
 static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
@@ -10992,15 +11093,16 @@ static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 //   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
-//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           where g is nearly orthogonal to p:
+//               u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
 //           p -= lr wd p;  p -= lr / (1 - b1^t) * u
 //   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
 //   averages (m = decay m + (1 - decay) p) and an adversary's step (p += eps g / |g|) are axpby
 //
-// PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
-// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
-// 0.3.0 does it.  A gradient that is not finite makes the norm so: then nothing is written and t
-// does not count.
+// PARITY 3.11.  The two AdamWs differ in the place of eps and in the order of the decay.  AdamP is
+// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as its
+// package, version 0.3.0, computes it.  If a gradient is not finite, the norm is not finite: then
+// nothing is written and t stays.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // |cos| of two vectors, from their products; norms below eps count as eps.
@@ -11190,7 +11292,10 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #endif
 
 //==============================================================================
-// >>op.custom   the user's forward result and backward function
+// >>op.custom   a user-defined op: the user computes its output and gives its backward function
+//
+// The user has computed `out` by any means before the node is recorded; there is no forward
+// function.  Tensors that the user's backward function makes end when the function returns.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
@@ -11238,7 +11343,10 @@ static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 //==============================================================================
-// >>op.table
+// >>op.table   the table of all ops: name, forward, backward, what backward reads, remake
+//
+// The tape finds the functions of a node here.  The table is made from the list of ops, MRC__OPS
+// (impl.tape), and follows the last op because it names the functions of all ops.
 //==============================================================================
 static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #define MRC__REMAKE_KEPT(name)  NULL
@@ -11253,7 +11361,11 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.naive   the oracle: plain loops, sums in double, one instance for each type
+// >>impl.naive   the naive backend: the plain kernels, compiled once for each element type
+//
+// The plain kernels themselves are in the op sections: plain loops with sums in double, against
+// which all other kernels are tested.  This section has gemm, the passes for f32, f64, f16 and
+// bf16, and the host memory of the naive and the cpu backend.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
@@ -11421,15 +11533,15 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 #endif // core pass
 
 //==============================================================================
-// >>impl.cpu_math   vectors, and the functions that activations need
+// >>impl.cpu_math   vectors; exp, sigmoid, tanh, GELU and dropout masks of a vector
 //
 // A vector is a GCC/Clang vector of the pass's width: vec in registers, mem at any address.
-// Element i of a result depends on element i alone, so tails go through the same code in a padded
-// vector and a value has the same bits wherever it stands.  f64 calls libm for each lane: it is
-// there for tests.
+// Element i of a result depends on element i alone.  So the rest of an array that does not fill a
+// vector goes through the same code in a padded vector, and a value has the same bits at any place
+// in an array.  f64 calls libm for each lane: f64 is only for tests.
 // Polynomials are least-squares fits of our own, reweighted towards equal ripple.  Largest errors
 // against libm in double, measured, in units of the last place: exp 1.0, sigmoid 2.4, tanh 2.5, Phi
-// 5.2 above -1; below, down to -5, 7e-7 relative, as its argument x^2 / 2 is rounded once.
+// 5.2 above -1; below -1, down to -5, 7e-7 relative, because the argument x^2 / 2 is rounded once.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__INLINE MRC__TARGET static inline __attribute__((always_inline))
@@ -11809,7 +11921,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_gemm   packed, register-blocked matrix products
+// >>impl.cpu_gemm   matrix products: packing, and one tile of the result in registers
 //
 //   for each NC slice of n, KC slice of k, block of rows of a:
 //       all threads: pack b into panels of COLS columns, padded with 0
@@ -11817,21 +11929,24 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 //                    pack a into panels of ROWS rows alike
 //       tasks, each some rows by some of the panels: for each pair of panels a tile in registers
 //
-// What a pack holds is a product's form:
+// A product has one of five forms, which says what its packed panels consist of:
 //   FLOATS   numbers of the matrices' own type
 //   ROUNDED  floats, rounded to bf16: products of bf16 for machines without an instruction
 //   PAIRS    words of two bf16, k and k + 1, multiplied by the machine's own instruction
 //   QUADS    words of four bytes, a unsigned and b signed, likewise
-//   SHORTS   words of two 16-bit integers made from such bytes, for machines without
-// k counts words where there are words.  Of a, rows of words lie as they came, one after the other:
-// a tile reads a word of each row, so nothing is transposed.
+//   SHORTS   words of two 16-bit integers made from such bytes, for machines without an instruction
+//            for QUADS
+// In the forms with words k counts words, and the rows of a (unless a is transposed) are copied one
+// after the other: a tile reads one word of each row, so nothing is transposed.
 //
-// Weights for prediction come packed, all panels one after the other, each with all of k: b is
-// then not packed again, except that a form the machine cannot multiply is widened slice by slice.
+// Weights for prediction are packed in advance, all panels one after the other, each with all of k.
+// Then b is not packed again.  If the machine cannot multiply the form of the weights, each slice
+// is first converted to a wider form.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
-// shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
-// does not in -std=c11 unless told so (results are promised per build and instruction set).
+// shape alone.  The packed panels are in the instance's scratch memory.  Products are fused with
+// sums (FMA) by the attribute fp-contract=fast, because gcc does not fuse them with -std=c11.
+// (Results have the same bits only for one build and one instruction set.)
 // Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -12039,14 +12154,16 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several to a word of 32 bits
+// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several in a word of 32 bits
 //
-// One pass of this header, MRC__PASS_WORDS, makes the tiles of one instruction that multiplies
-// words: MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of
-// sums, MRC__WDOT(sum, a, b) adds to each lane the products within word a and a lane's word of b.
+// A pass of mrc.h with MRC__PASS_WORDS makes the tiles of one instruction that multiplies words:
+// MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of sums;
+// MRC__WDOT(sum, a, b) adds to each lane of sum the dot product of word a and that lane's word
+// of b.
 //   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
 //   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
 //   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
+// The section also rounds floats to bf16 words, and rows of x to bytes.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__DOT_NONE, MRC__DOT_FIRST, MRC__DOT_SECOND };    // which instance of QUADS
@@ -12396,7 +12513,10 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_product   the loops over slices and tasks, and weights packed for prediction
+// >>impl.cpu_product   the outer loops of a matrix product; weights packed for prediction
+//
+// These are the loops over slices and tasks that impl.cpu_gemm describes.  At the end of a block
+// they also add a linear layer's bias and apply its activation.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // What a linear layer does to a finished block: z += bias, y = act(z) where there is one.  Sums of
@@ -12813,12 +12933,13 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, activation, norms, dropout, add, embedding, unfold
+// >>impl.cpu_ops   linear, activation, fill, axpby, fold, norms, dropout, add, embedding, unfold
 //
-// Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
-// COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
-// short one.  Products go through the table's gemm, so that who replaces gemm speeds all of this
-// up; with our own gemm a linear layer's bias and GELU are applied to each block while in cache.
+// In maps over rows, a task is some rows.  In sums over rows (biases, LayerNorm's weights), a task
+// is COLS columns, and goes through all rows in order, 64 rows at a time, so that a long sum rounds
+// like a short one.  Products go through the table's gemm, so a backend that replaces gemm makes
+// all of these kernels faster.  With our own gemm a linear layer's bias and GELU are applied to
+// each block while the block is in cache.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_ROWS = 16, MRC__CPU_RUN = 64, MRC__CPU_CHUNK = MRC_NORM_CHUNK };
@@ -13473,7 +13594,10 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_optim   the optimizer's kernels: tasks are chunks of 8192 elements of all tensors
+// >>impl.cpu_optim   the optimizer's kernels
+//
+// A task is a chunk of 8192 elements (MRC_NORM_CHUNK) of one parameter; the chunks of all
+// parameters are numbered in order.  For AdamP a task is whole rows, about as many elements.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
@@ -13738,7 +13862,10 @@ MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_rotary   gated feed-forward maps and rotary positions, one task per block of rows
+// >>impl.cpu_rotary   the kernels of op.glu and op.rope
+//
+// A task of glu is 8 rows, a task of rope is one sequence.  Rope first computes the cosines and
+// sines of all places, once for all sequences, in its workspace.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_GLU_ROWS = 8, MRC__CPU_GLU_SPAN = 256 };
@@ -13865,15 +13992,19 @@ MRC__TARGET static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_b
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_relative   what attention adds by the distance of query and key
+// >>impl.cpu_relative   the terms of attention that depend on the distance of query and key
 //
-// The table rows that a sequence can reach are reversed and put side by side, so that in a row of
-// scores, where i - j falls, the place x in them rises.  BIAS: one line of the head's biases by
-// distance.  DISENTANGLED: C = Q Kr^T for a block of queries and P = K Qr^T for all keys are two
-// more products, (60, R) and (T, R); scores gather from them, and gradients scatter into G and H of
-// the same shapes, whose products with the tables and with Q and K are the rest of backward.
-// DeBERTa's places rise one by one near the diagonal and stay equal far from it (logarithmic
-// buckets), so most of a gather is vectors of neighbours or one value: `runs` says where.
+// i is the place of the query, j that of the key, R the number of table rows that a sequence can
+// need.  Along a row of scores j grows and i - j falls.
+// BIAS: one array has the head's bias for each distance, in the order of j - i.
+// DISENTANGLED: the R table rows are copied in reverse order, so that the index x into the copy
+// grows along a row of scores.  Forward computes two more products, C = Q Kr^T (60, R) for a block
+// of queries and P = K Qr^T (T, R) for all keys, and adds elements of C and P to the scores.
+// Backward adds the gradients of the scores to elements of G and H, which have the shapes of C and
+// P.  The products of G and H with the tables, with Q and with K are the other gradients.
+// With DeBERTa x grows by one for each key near the diagonal and is constant far from it
+// (logarithmic buckets).  So most reads from C and P are of neighbouring elements, or of the same
+// element again: `runs` says where.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_QUERIES = 60 };     // a multiple of every ROWS
@@ -14220,17 +14351,18 @@ MRC__TARGET static void MRC__T(tables_zero)(mrc_out to, size_t rows, size_t head
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+// >>impl.cpu_attention   attention in blocks of 60 queries; a task is one head of one sequence
 //
 // Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
-// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
-// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
-// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
-// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
-// With a window a block of queries meets only the keys that one of its rows sees, so that the cost
-// grows with the window.  What depends on the distance of query and key is in impl.cpu_relative.
-// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
-// cache holds 60 of them.
+// Y = S V.  Backward computes S again from lse, and dS beside it; dK and dV are summed over the
+// blocks in the task's own scratch, so each element of a gradient has one owner and one order of
+// sums.  There is no T x T matrix: a worker's scratch is a share of the workspace, and grows with
+// T.  The rows of S are padded to whole panels; the elements past the last key are not used.  With
+// a window, a block of queries is multiplied only by the keys that one of its rows sees, so the
+// cost grows with the window and not with T.  The terms that depend on the distance of query and
+// key are in impl.cpu_relative; with them a task of backward is one head of all sequences, because
+// it adds to the head's columns of the tables' gradients.  After Dao et al., "FlashAttention",
+// 2022, with whole rows in place of running maxima: a CPU's cache holds 60 of them.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 // One worker's scratch; what forward does not need has no room there.
@@ -14519,12 +14651,13 @@ MRC__TARGET static void MRC__T(relative_bwd_task)(void *arg, size_t head, size_t
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention_pairs   the same in pairs of bf16, and the choice between the two
+// >>impl.cpu_attention_pairs   attention with bf16 operands; picks the f32 or the bf16 kernels
 //
-// Where products multiply bf16 (be->math) and the machine has an instruction for pairs, the five
-// products of plain attention take their operands so; scores, softmax and all sums stay f32.
-// Blocks and owners are those of impl.cpu_attention.  Without the instruction attention stays f32:
-// rounding its operands would take time and gain none.
+// bf16 is used when be->math asks for it, when the machine has an instruction for pairs of bf16
+// (impl.cpu_words), and when attention is plain (no window, no distances).  Then the operands of
+// the five products are rounded to bf16; scores, softmax and all sums stay f32.  Blocks and owners
+// are as in impl.cpu_attention.  Without the instruction attention stays f32: rounding the operands
+// would cost time and save none.
 //==============================================================================
 #if defined(MRC__PASS_CPU) && MRC__F32 && defined(MRC__TARGET_PAIRS)
 #define MRC__PAIRS_ATTENTION
@@ -14785,12 +14918,12 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_retrieval   pool, normalize, maxsim, score_loss
+// >>impl.cpu_retrieval   the kernels of pool, normalize, maxsim and score_loss
 //
-// Tasks are sequences, rows, documents, columns of scores: each element of a result has one owner
-// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a
-// document and keeps, of each row, the largest product and where it stands: no table of all
-// products exists.
+// Tasks are sequences, blocks of rows, documents, or columns of scores: each element of a result
+// has one owner and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS
+// rows of a document and keeps, for each row, the largest product and its place: there is no table
+// of all products.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_TEXTS = 2 * MRC__CPU_QUERIES, MRC__CPU_DEPTH = 256, MRC__CPU_SCORES = 1024 };
@@ -15293,16 +15426,16 @@ MRC__TARGET static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be,
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_lstm   one sweep over time for the whole batch
+// >>impl.cpu_lstm   LSTM and GRU: one sweep over time for the whole batch
 //
-// What does not depend on the step before is a gemm over all rows, for both directions: x W_ih^T,
-// and after the sweep dx and the weights' gradients.  The sweep goes through the steps with all
-// sequences that are that long: they are sorted by length, longest first, so the running ones are
-// the first ones, and their states are found by pointers to rows of y and of the gates.
-// A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
-// all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
-// one task over all steps; wide ones split each step.
-// A GRU is the same sweep with three panels of W_hh a group, and cells of its own.
+// The products that do not depend on the step before are computed for all rows at once by gemm:
+// x W_ih^T before the sweep; dx and the gradients of the weights after it.  A step of the sweep
+// handles all sequences that are long enough.  Sequences are sorted by length, longest first, so
+// these are the first ones; their states are found by pointers to rows of y and of the gates.
+// A unit of work is COLS hidden units of one direction: its columns of W_hh for all four gates are
+// packed together once in a call, so that the cell follows its products at once.  In narrow layers
+// a task is one direction with all steps; in wide layers each step is divided into tasks.
+// A GRU is the same sweep with three panels of W_hh for each unit of work, and cells of its own.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
@@ -15836,14 +15969,15 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
+// >>impl.cpu   compiles the cpu kernels once for each instruction set; the cpu backend
 //
-// f64 is compiled once, as baseline: gradients are checked in it, nothing is trained in it.
-// Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
-// vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
-// baseline's vectors with all registers and with products fused into sums.  The register block of
-// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and
-// symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
+// f64 is compiled once, for the baseline: gradients are checked in it, nothing is trained in it.
+// f32 is compiled from one source for the baseline (what the compiler targets anyway: SSE2 on
+// x86-64, 16-byte vectors elsewhere); on x86-64 for AVX2 with FMA and for AVX-512 (F, DQ, BW, VL);
+// on aarch64 for NEON, which has the baseline's vectors, all registers, and products fused into
+// sums.  The register block of each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1
+// of a.  cross_entropy and symmetric_kl have no kernel here, the naive ones are used: their sums
+// are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__FILL_NONE(name)
@@ -16093,10 +16227,13 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.null   no memory and no arithmetic: what a step takes, without taking it
+// >>impl.null   the null backend: it counts the memory that a step would need, and uses none
 //
-// Addresses rise and are never used again, so that none is given out twice.  A query is answered by
-// the instance that is planned for, by its own function, as it may read its own state (threads).
+// The null backend allocates no backend memory and computes nothing; it also counts the floating
+// point operations of products with weights.  Each allocation gets a new, higher address; no
+// address is given out twice.
+// It has the kernels that the backend `like` has.  For the size of a kernel's workspace it calls
+// the function of `like`, because the size may depend on the state of that instance (threads).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__null_block {
@@ -16270,7 +16407,10 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.optim   moments, the step, learning rates; parameters to and from files
+// >>impl.optim   the optimizer: moments, the step, averages; schedules; parameters in files
+//
+// The functions that write parameters to safetensors and read them back are here, because models
+// and optimizers share them.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
@@ -17101,10 +17241,11 @@ MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t st
 #endif // core pass
 
 //==============================================================================
-// >>impl.trie   the vocabulary as a table, and what is known of characters
+// >>impl.trie   the trie of a vocabulary; the types of the Unicode tables
 //
-// The vocabulary is a trie over code points: the longest match, which is all that WordPiece asks
-// for, is one walk, and no choice of tokens makes it slow.
+// The vocabulary is a trie over code points: the longest match, which is all that WordPiece needs,
+// is found in one walk, and no choice of tokens makes the walk slow.  The Unicode tables themselves
+// are in impl.forms and impl.tables.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__uni_range { uint32_t first, last, value; } mrc__uni_range;
@@ -17280,17 +17421,18 @@ static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.vocabulary   a tokenizer in memory: its tokens, and what its files may say about them
+// >>impl.vocabulary   the data structures of a tokenizer; reading the files beside its vocabulary
 //
-// A tokenizer is a program, as in tokenizer.json:
+// A tokenizer applies these stages to a text, in the order of tokenizer.json:
 //
 //     text -> added tokens -> normalizer steps -> normalized added tokens -> pre-tokenizer steps
 //          -> the model, one part at a time -> pieces -> the template of the post-processor
 //
 // The model is one of a table of kinds (mrc__tok_kind: WordPiece, BPE, Unigram).  Steps are entries
-// of two tables of step kinds.  Two pipelines have a loop of their own that does all steps at once:
-// BERT's and byte-level BPE's (tok->segment); they give what the steps would give.
-// What is known of a character is one byte per code point, made at load.
+// of two tables of step kinds.  For two pipelines, BERT's and byte-level BPE's, one loop does all
+// steps at once (tok->segment), with the same result as the single steps.
+// Tables with one byte per code point say whether it is a letter, a space and so on; they are made
+// when the tokenizer is loaded.
 // Ids are 0 to n - 1, each with one token: duplicate and missing ids are refused.  In a Unigram
 // vocabulary two ids may have one text; the later id is found.
 //==============================================================================
@@ -17768,24 +17910,39 @@ static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root
     return MRC_OK;
 }
 
+// Whether a file's name is this one; "*" in it stands for any text.
+static int mrc__tok_matches(const char *name, const char *pattern) {
+    const char *star = strchr(pattern, '*');
+    if (!star) return strcmp(name, pattern) == 0;
+    size_t head = (size_t)(star - pattern), tail = strlen(star + 1), bytes = strlen(name);
+    return bytes >= head + tail && memcmp(name, pattern, head) == 0
+        && strcmp(name + bytes - tail, star + 1) == 0;
+}
+
 static int mrc__tok_is(const mrc_json *j, const char *text) {
     return j && j->type == MRC_JSON_STRING && j->bytes == strlen(text)
         && memcmp(j->string, text, j->bytes) == 0;
 }
 
-// The classes of transformers that the files alone describe.  bert: BertTokenizer and those that
-// derive from it: do_lower_case is true where nobody says otherwise.
-static const struct { const char *name; int bert; } mrc__tok_classes[] = {
-    { "BertTokenizer", 1 }, { "DistilBertTokenizer", 1 }, { "ElectraTokenizer", 1 },
-    { "MobileBertTokenizer", 1 }, { "MPNetTokenizer", 1 }, { "SplinterTokenizer", 1 },
-    { "RobertaTokenizer", 0 }, { "XLMRobertaTokenizer", 0 }, { "CamembertTokenizer", 0 },
-    { "AlbertTokenizer", 0 }, { "DebertaTokenizer", 0 }, { "DebertaV2Tokenizer", 0 },
-    { "BigBirdTokenizer", 0 }, { "LongformerTokenizer", 0 }, { "GPT2Tokenizer", 0 },
-    { "PreTrainedTokenizer", 0 }, { "TokenizersBackend", 0 }, { "KoBertTokenizer", 0 },
-    { "KoBERTTokenizer", 0 }, { "ModernBertTokenizer", 0 }, { "LlamaTokenizer", 0 },
-    { "Qwen2Tokenizer", 0 }, { "ConvBertTokenizer", 1 }, { "FunnelTokenizer", 1 },
-    { "LayoutLMTokenizer", 1 }, { "RetriBertTokenizer", 1 }, { "DPRReaderTokenizer", 1 },
-    { "DPRQuestionEncoderTokenizer", 1 }, { "DPRContextEncoderTokenizer", 1 },
+// The classes of transformers that the files alone describe, and the file from which each reads its
+// tokens where there is no tokenizer.json ("*": any text).  That file is all that a class decides:
+// a folder that has another one instead is refused, as its tokens would be another class's.
+static const struct { const char *name, *file; } mrc__tok_classes[] = {
+    { "BertTokenizer", "vocab.txt" }, { "DistilBertTokenizer", "vocab.txt" },
+    { "ElectraTokenizer", "vocab.txt" }, { "MobileBertTokenizer", "vocab.txt" },
+    { "MPNetTokenizer", "vocab.txt" }, { "SplinterTokenizer", "vocab.txt" },
+    { "ConvBertTokenizer", "vocab.txt" }, { "FunnelTokenizer", "vocab.txt" },
+    { "LayoutLMTokenizer", "vocab.txt" }, { "RetriBertTokenizer", "vocab.txt" },
+    { "DPRReaderTokenizer", "vocab.txt" }, { "DPRQuestionEncoderTokenizer", "vocab.txt" },
+    { "DPRContextEncoderTokenizer", "vocab.txt" }, { "RobertaTokenizer", "vocab.json" },
+    { "DebertaTokenizer", "vocab.json" }, { "LongformerTokenizer", "vocab.json" },
+    { "GPT2Tokenizer", "vocab.json" }, { "XLMRobertaTokenizer", "sentencepiece.bpe.model" },
+    { "CamembertTokenizer", "sentencepiece.bpe.model" }, { "AlbertTokenizer", "spiece.model" },
+    { "BigBirdTokenizer", "spiece.model" }, { "DebertaV2Tokenizer", "spm.model" },
+    { "KoBertTokenizer", "tokenizer_*.model" }, { "KoBERTTokenizer", "tokenizer_*.model" },
+    { "PreTrainedTokenizer", "tokenizer.json" }, { "TokenizersBackend", "tokenizer.json" },
+    { "ModernBertTokenizer", "tokenizer.json" }, { "LlamaTokenizer", "tokenizer.json" },
+    { "Qwen2Tokenizer", "tokenizer.json" },
 };
 
 // The number of src's class in the table; -1: it is not there, or none is named.
@@ -17799,9 +17956,10 @@ static int mrc__tok_class(const mrc__tok_source *src) {
 static int mrc__tok_is_class(const mrc__tok_source *src, const char *name) {
     return src->class_name.bytes && strcmp(src->class_name.data, name) == 0;
 }
+// BertTokenizer and those that derive from it: do_lower_case is true where nobody says otherwise.
 static int mrc__tok_is_bert(const mrc__tok_source *src) {
     int class = mrc__tok_class(src);
-    return class >= 0 && mrc__tok_classes[class].bert;
+    return class >= 0 && strcmp(mrc__tok_classes[class].file, "vocab.txt") == 0;
 }
 
 // What a configuration may name that would make other tokens than the files say.
@@ -17898,12 +18056,13 @@ static mrc_status mrc__tok_points(mrc__tok_source *src, mrc_tokenizer *tok, cons
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_text   a text in work, and the loops over its code points
+// >>impl.tok_text   the working text of a tokenizer; tables of characters; combining marks
 //
-// A text is code points, each with its place in the original text.  A step replaces a code point
-// (the new one takes its place), inserts one (it takes the place of the one before; at the start
-// of a text an empty place) or removes one (its place vanishes).  A token's offsets are the begin
-// of its first code point's place and the end of its last one's.  Splitting changes no place.
+// A mrc__tok_run (r in the functions) takes a text apart.  r->text is a list of code points, each
+// with its place in the original text.  A step replaces a code point (the new one takes its place),
+// inserts one (it takes the place of the one before; at the start of a text an empty place) or
+// removes one (its place vanishes).  The offsets of a token are the begin of its first code point's
+// place and the end of its last one's.  Splitting a text into parts changes no place.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__tok_piece { int32_t id, begin, end, word, taken; } mrc__tok_piece;
@@ -18168,7 +18327,7 @@ static void mrc__tok_mark_add(mrc__tok_run *r, uint32_t cp, uint32_t order, uint
 #endif // core pass
 
 //==============================================================================
-// >>impl.normalize   the steps of normalizers: each changes r->text
+// >>impl.normalize   the steps of normalizers: each changes the working text, r->text
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Keeps the code points without these bits.
@@ -18643,13 +18802,13 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 //==============================================================================
 // >>impl.regex   the regular expressions of tokenizer.json
 //
-// Accepted is what such files use: | ( ) (?: ) (?i: ), classes with ranges, escapes and the
-// properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n} and
-// their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  The rest is refused
-// by name, and so is what matches the empty text.  The leftmost match is found, and of those the
-// one that a backtracking engine finds first, but without backtracking (Thompson 1968; Pike's
-// threads in order of preference): a match costs at most as many steps for each character that it
-// looks at as the program has instructions.
+// The syntax that such files use is accepted: | ( ) (?: ) (?i: ), classes with ranges, escapes and
+// the properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n}
+// and their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  Everything else
+// is refused by name, and so is what matches the empty text.  The match is the one that a
+// backtracking engine finds first, but it is found without backtracking (Thompson 1968; Pike's
+// threads in order of preference): for each character that a match looks at, it takes at most as
+// many steps as the compiled expression has instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19109,9 +19268,10 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
 #endif // core pass
 
 //==============================================================================
-// >>impl.pretokenize   the steps of pre-tokenizers: each changes r->parts, some also r->text
+// >>impl.pretokenize   the steps of pre-tokenizers: each splits r->parts, some also change r->text
 //
-// A part is a range of r->text; what no part holds is no longer of the text.
+// A part is a range of r->text, the working text; text that is in no part gives no tokens.  The
+// section begins with the patterns at which steps split.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -19746,16 +19906,18 @@ static const mrc__tok_kind mrc__tok_wordpiece = { "WordPiece", mrc__wordpiece_re
 //==============================================================================
 // >>impl.bpe   the model BPE, and RobertaTokenizerFast's byte-level pipeline in one loop
 //
-// The code points of a part, each a token at first, are merged pair by pair: the pair that stands
-// first in the list of merges before others, the leftmost of equals first.  In byte-level BPE they
-// are bytes, each written as a printable character: itself where it is one, U+0100 and on in turn
-// where it is not.  In the loop, a text is cut into words by GPT-2's pattern
+// At first each code point of a part is a token.  Then neighbouring tokens are merged, two at a
+// time: first the pair that comes earliest in the list of merges, and of equal pairs the leftmost.
+// In byte-level BPE a text is first turned into bytes, and each byte into a printable character: a
+// printable byte into itself, the others into U+0100, U+0101, .. in turn.  The loop cuts a text
+// into words by GPT-2's pattern
 //
 //     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //
-// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
-// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
-// that their characters merge into: those are marked at load, and found without merging.
+// Merges are in a table like the vocabulary's (impl.trie), which finds a merge by (left id, right
+// id).  Its nodes are numbered by the merge's rank in the list; the value of a node is the id of
+// the merged token.  Most words of a text are one token, which merging would also give.  Such
+// tokens are marked when the tokenizer is loaded, and are then found without merging.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -20421,9 +20583,11 @@ static const mrc__tok_kind mrc__tok_bpe = { "BPE", mrc__bpe_read, mrc__bpe_finis
 //==============================================================================
 // >>impl.unigram   the model Unigram: the path through a part with the highest sum of scores
 //
-// Begins in ascending order, pieces at each in ascending length; a path replaces another that ends
-// where it ends only if its sum is greater, so of equal paths that with the longest last piece
-// wins.  A code point that is no piece is unknown.  Sums are doubles, added from left to right.
+// A path is a list of pieces that cover the part.  The search tries the places where a piece may
+// begin in ascending order, and at each place the pieces in ascending length.  A path replaces
+// another one with the same end only if its sum is greater; so of paths with equal sums the one
+// with the longest last piece wins.  A code point that is in no piece is unknown.  Sums are
+// doubles, added from left to right.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Appends what an unknown run of code points becomes: a token of that text, its bytes, or <unk>.
@@ -20623,7 +20787,10 @@ static const mrc__tok_kind mrc__tok_unigram = { "Unigram", mrc__unigram_read, mr
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_steps   any pipeline: the programs run step by step
+// >>impl.tok_steps   the pipelines without a loop of their own: their steps run one by one
+//
+// The normalizer's steps; added tokens that are looked for in the normalized text; the
+// pre-tokenizer's steps; then the model, part by part.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The first byte of a code point's UTF-8.
@@ -20752,7 +20919,10 @@ static int32_t mrc__tok_steps_segment(mrc__tok_run *r, const unsigned char *s,
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_files   tokenizer.json, vocab.txt and vocab.json into a tokenizer
+// >>impl.tok_files   reads tokenizer.json: steps, model, added tokens, post-processor
+//
+// A part of the file that is not supported is refused by name.  impl.tok_load also uses the steps
+// of BertNormalizer and the usual templates for files other than tokenizer.json.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static const mrc__tok_kind *const mrc__tok_kinds[] = { &mrc__tok_wordpiece, &mrc__tok_bpe,
@@ -21079,11 +21249,12 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.sentencepiece   a *.model file: what transformers 4 makes of it
+// >>impl.sentencepiece   reads a SentencePiece *.model file, as transformers 4 does
 //
 // The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
-// Each family of readers has ids, normalizer and added tokens of its own; the file's name says
-// which family it is.
+// Each family of tokenizers in transformers has ids, normalizer and added tokens of its own.  Which
+// family it is follows from the file's name, the kind of model and the class that
+// tokenizer_config.json names.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //
@@ -21260,24 +21431,22 @@ static const mrc__sp_family mrc__sp_families[] = {
       { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES(" ") } },
 };
 
-// By the file's name; of two families with one name, by the configuration and the model.
+// By the file's name; of two families with one name, by the class and the model.  Without a class
+// the last of them: CamemBERT has to be asked for.  NULL: none, or the class's has another model.
 static const mrc__sp_family *mrc__sp_family_of(const mrc__tok_source *src, const mrc__sp_model *m) {
     const char *slash = strrchr(src->path.data, '/');
     const char *base = slash ? slash + 1 : src->path.data;
     const mrc__sp_family *found = NULL;
+    int known = 0;
     for (size_t i = 0; i < MRC__COUNT(mrc__sp_families); i++) {
         const mrc__sp_family *f = &mrc__sp_families[i];
-        const char *star = strchr(f->file, '*');
-        size_t head = star ? (size_t)(star - f->file) : 0;
-        int named = star ? strncmp(base, f->file, head) == 0 && mrc__tok_ends_with(base, star + 1)
-                         : strcmp(base, f->file) == 0;
-        if (!named || (uint64_t)f->model_type != m->model_type) continue;
-        if (!found || (src->class_name.bytes
-                       && strcmp(src->class_name.data, found->class_name))) found = f;
+        const int asked = mrc__tok_is_class(src, f->class_name);
+        known |= asked;
+        if (!mrc__tok_matches(base, f->file) || (uint64_t)f->model_type != m->model_type) continue;
+        if (asked) return f;
+        found = f;
     }
-    // Of the two that share a name CamemBERT's is asked for.
-    if (found == &mrc__sp_families[0] && !src->class_name.bytes) found++;
-    return found;
+    return known ? NULL : found;
 }
 
 static mrc_status mrc__sp_put(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
@@ -21443,6 +21612,10 @@ static mrc_status mrc__sp_default_name(mrc__tok_source *src, int which, const ch
 static mrc_status mrc__sp_build(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
                                 const char *dir, size_t n_added) {
     const mrc__sp_family *f = mrc__sp_family_of(src, m);
+    if (!f && src->class_name.bytes)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: tokenizer_class %s has no "
+                         "SentencePiece model of type %s", src->path.data, src->class_name.data,
+                         m->model_type == 1 ? "Unigram" : "BPE");
     if (!f)
         return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: no family of readers has a "
                          "SentencePiece model of type %s by this name (known are "
@@ -21496,7 +21669,12 @@ static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const c
 #endif // core pass
 
 //==============================================================================
-// >>impl.tok_load   vocab.txt, vocab.json, *.model, and what all kinds end with; saving
+// >>impl.tok_load   mrc_tokenizer_load(): which files of a folder are read; mrc_tokenizer_save()
+//
+// The first of these that is there decides: tokenizer.json (impl.tok_files), vocab.txt (KoBERT: the
+// *.model beside it), vocab.json with merges.txt, a *.model (impl.sentencepiece).  For all but
+// tokenizer.json the added tokens of the other files in the folder are read too.  For every kind
+// the special tokens are found, and the tables that encoding needs are made.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
@@ -21729,27 +21907,22 @@ static mrc_status mrc__tok_read_sentencepiece(mrc__tok_source *src, mrc_tokenize
     return MRC_OK;
 }
 
-// The SentencePiece model of a folder: *path is its path, and nothing where there is none.
-// wild: one whose name only has to match "tokenizer_*.model" (KoBERT's), the first by name.
-static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *dir, int wild) {
-    static const char *const names[] = { "sentencepiece.bpe.model", "spiece.model", "spm.model" };
+// The file of a folder that has this name ("*": any text; the first by name): *path is its path,
+// and empty where there is none.
+static mrc_status mrc__tok_find(mrc_ctx *ctx, mrc_text *path, const char *dir, const char *name) {
     char best[256] = "";
-    path->bytes = 0;
-    for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
-        path->bytes = 0;
-        mrc_text_printf(path, "%s/%s", dir, names[i]);
-        if (!path->failed && mrc_path_kind(path->data) == MRC_PATH_FILE) return MRC_OK;
-    }
-    path->bytes = 0;
-    DIR *d = wild ? opendir(dir) : NULL;
+    DIR *d = strchr(name, '*') ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d)) != NULL; ) {
-        if (strncmp(e->d_name, "tokenizer_", 10) || !mrc__tok_ends_with(e->d_name, ".model")
-            || strlen(e->d_name) >= sizeof best) continue;
+        if (!mrc__tok_matches(e->d_name, name) || strlen(e->d_name) >= sizeof best) continue;
         if (!best[0] || strcmp(e->d_name, best) < 0) strcpy(best, e->d_name);
     }
     if (d) closedir(d);
-    if (best[0]) mrc_text_printf(path, "%s/%s", dir, best);
-    else mrc_text_add(path, "", 1);
+    path->bytes = 0;
+    mrc_text_printf(path, "%s/%s", dir, best[0] ? best : name);
+    if (!path->failed && mrc_path_kind(path->data) != MRC_PATH_FILE) {
+        path->bytes = 0;
+        mrc_text_add(path, "", 1);
+    }
     return path->failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir) : MRC_OK;
 }
 
@@ -21862,7 +22035,8 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
 }
 
 // What config.json says where tokenizer_config.json names no class, of the families whose files
-// have the names of another family's.
+// have the names of another family's.  It names a model, not a tokenizer, so that its class counts
+// only where that class's file is there.
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
     static const char *const classes[][2] = {
         { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
@@ -21875,39 +22049,60 @@ static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
             mrc_text_printf(&src->class_name, "%s", classes[i][1]);
     }
     mrc_json_free(config);
-    return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
+    if (src->class_name.failed) return mrc__tok_no_memory(src);
+    if (!src->class_name.bytes) return MRC_OK;
+    MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, mrc__tok_classes[mrc__tok_class(src)].file));
+    if (!src->path.data[0]) src->class_name.bytes = 0;
+    return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer *tok,
-                                             const char *dir) {
-    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
-    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc__tok_is_class(src, "KoBertTokenizer") || mrc__tok_is_class(src, "KoBERTTokenizer"))
-        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: a %s takes its tokens from a "
-                         "SentencePiece model, which is not here (found vocab.txt, expected "
-                         "tokenizer_*.model beside it)", dir, src->class_name.data);
+// The file that a folder's tokens are read from: that of its class or, where no class is named, the
+// first of these that is there.  *name: its name here; its path is in src.
+static mrc_status mrc__tok_choose(mrc__tok_source *src, const char *dir, const char **name) {
+    static const char *const order[] = { "vocab.txt", "vocab.json", "sentencepiece.bpe.model",
+                                         "spiece.model", "spm.model", "tokenizer_*.model" };
+    const int class = mrc__tok_class(src);
+    const char *wanted = class >= 0 ? mrc__tok_classes[class].file : NULL, *found = NULL;
+    if (wanted) {
+        *name = wanted;
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, wanted));
+        if (src->path.data[0]) return MRC_OK;
+    }
+    for (size_t i = 0; i < MRC__COUNT(order) && !found; i++) {
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, order[i]));
+        if (src->path.data[0]) found = order[i];
+    }
+    if (!found)
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
+                         "vocab.json nor a SentencePiece model in this folder", dir);
+    if (wanted)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: tokenizer_class %s reads %s, which is "
+                         "not in this folder (found %s, expected %s%s, or another tokenizer_class "
+                         "in tokenizer_config.json)", dir, src->class_name.data, wanted, found,
+                         wanted, strcmp(wanted, "tokenizer.json") ? " or tokenizer.json" : "");
+    if (found == order[0]) {                    // KoBERT's vocab.txt says its model's ids
+        MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, "tokenizer_*.model"));
+        if (src->path.data[0]) found = "tokenizer_*.model";
+        else MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, found));
+    }
+    *name = found;
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    const char *name = "";
+    MRC__TRY(mrc__tok_read_configs(src, dir));
+    MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
+    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_json(src, tok);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
+    MRC__TRY(mrc__tok_choose(src, dir, &name));
+    if (mrc__tok_ends_with(name, ".model")) return mrc__tok_read_sentencepiece(src, tok, dir);
+    if (strcmp(name, "vocab.json") == 0) return mrc__tok_read_text(src, tok, dir, 1);
     if (src->lowercase < 0 && !src->config)
         mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
                   "tokenizer_config.json says do_lower_case", dir);
     if (src->lowercase < 0) src->lowercase = 1;
     return mrc__tok_read_text(src, tok, dir, 0);
-}
-
-static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
-    MRC__TRY(mrc__tok_read_configs(src, dir));
-    MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_json(src, tok);
-    MRC__TRY(mrc__tok_guess_class(src, dir));
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE)
-        return mrc__tok_read_vocab_folder(src, tok, dir);
-    MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
-    if (mrc_path_kind(src->path.data) == MRC_PATH_FILE) return mrc__tok_read_text(src, tok, dir, 1);
-    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
-    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
-    return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
-                     "vocab.json nor a SentencePiece model in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
@@ -22027,7 +22222,7 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     mrc_text from;
     mrc_text_init(&from, ctx);
     mrc_status s = MRC_OK;
-    if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
+    if (!file) s = mrc__tok_find(ctx, &from, source, "tokenizer_*.model");
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
     // A folder without a model leaves an empty name, which is no file even where stat() fails.
@@ -22070,7 +22265,10 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
 #endif // core pass
 
 //==============================================================================
-// >>impl.tokenizer   added tokens, templates, truncation and windows (PARITY 3.8, 3.9)
+// >>impl.tokenizer   mrc_tokenizer_encode(): added tokens, templates, truncation, windows
+//
+// See PARITY 3.8 and 3.9.  Added tokens that are looked for in the original text are found here;
+// the text between them goes through tok->segment.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The longest added token at s: its id, bytes and code points; -1: none.
@@ -22341,17 +22539,18 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.arrow   the stream that datasets.save_to_disk writes
+// >>impl.arrow   reads the streams that datasets.save_to_disk writes
 //
 // A stream is a list of messages: metadata (a flatbuffer) and a body of buffers.  The first message
 // is the schema, the others are batches of rows.  The format is described in Arrow's "Columnar
 // Format" and in its Schema.fbs and Message.fbs.
 //
 // Every position is checked against the size of what it points into before it is read; offsets must
-// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// not fall; text must be UTF-8.  No column may have more values than its batch's body has bits, so
+// the
 // work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
-// JSONL file, so rows are checked in one place only.  Columns that no example needs are stepped
-// over, whatever their type; a needed column of another type is refused by its name.
+// JSONL file, so rows are checked in one place only.  Columns that no example needs are skipped,
+// whatever their type; a needed column of another type is refused by its name.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__ARROW_FIELDS 1000
@@ -22882,23 +23081,23 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 #endif // core pass
 
 //==============================================================================
-// >>impl.dataset
+// >>impl.dataset   reads question-answering files and checks every row
 //
-// Data files are foreign: a row is used only if its answers stand in its context where it says.
-// What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
-// leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
+// For training a row is used only if its context has each answer at the position that the row says.
+// An error of the file as a whole (not JSON, no "data") is returned.  An error of a row leaves the
+// row out, with a reason, a count and, for the first ten, a log line that says where.
 //
 // Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
-// KorQuAD 2, whose articles hold context and qas themselves; and flat records as `datasets` writes
+// KorQuAD 2, whose articles have context and qas themselves; and flat records as `datasets` writes
 // them, one a line (JSONL), in an array, or in {"data": [..]}.  Answers are
-// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any, and one
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any shape, and one
 // "answer": {"text", "answer_start"} in KorQuAD 2.
 //
-// A flat record with an empty list of answers and no is_impossible is unanswerable: datasets has
-// SQuAD 2 so.  SQuAD's own nested form says is_impossible, and a question there that has neither
-// is left out.
+// A flat record with an empty list of answers and no is_impossible is unanswerable: this is how
+// datasets writes SQuAD 2.  SQuAD's own nested form has is_impossible, and a question there that
+// has neither answers nor is_impossible is left out.
 //
-// The tree goes after reading: texts live in blocks of the data set, equal contexts once.
+// The JSON tree is freed after reading: texts are in blocks of the data set, equal contexts once.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SKIP_LIST(X)                                           \
@@ -23651,11 +23850,11 @@ MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_
 #endif // core pass
 
 //==============================================================================
-// >>impl.folds   parts of a data set; the folds of scikit-learn, numpy's generator behind them
+// >>impl.folds   parts of a data set: folds as scikit-learn's KFold makes them, subsets
 //
-// MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds it
-// by Knuth's recurrence and shuffles from the end (Fisher-Yates); an index comes from the low bits
-// of a word, taken anew while it is too large.
+// MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds the
+// generator by Knuth's recurrence and shuffles from the end (Fisher-Yates).  An index is the low
+// bits of a word; when it is too large, another word is drawn.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__mt { uint32_t word[624]; int at; } mrc__mt;
@@ -23739,17 +23938,20 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
 #endif // core pass
 
 //==============================================================================
-// >>impl.encode
+// >>impl.encode   makes features and their labels, by one of two methods
 //
-// offsets: HF run_qa's prepare_train_features (PARITY 3.4): windows over the context, labels from
-//     the answer's characters; the one deviation is that an answer which begins in the window's
-//     last token of the passage is labelled there, where HF walks on to the [SEP] or last pad.
-// sentinel: the reference run's drop_truncated_data (3.14): the answer is replaced by as many mask
-//     tokens as it has of its own, the pair truncated, and the masks replaced by the answer's ids.
-//     An answer that is cut off shows in the number of masks: that row goes.
+// offsets   As prepare_train_features in HF's run_qa (PARITY 3.4): the passage is cut into windows,
+//           and labels are computed from the answer's character offsets.  There is one deviation:
+//           when the answer begins in the last passage token of a window, that token is labelled;
+//           HF labels the [SEP] or the last pad behind it.
+// sentinel  As drop_truncated_data in the reference run (PARITY 3.14): the n tokens of the answer
+//           are replaced by n mask tokens, question and passage are truncated, and the masks are
+//           replaced by the answer's ids.  A row is left out when fewer than n masks remain (the
+//           answer was cut off) or more than n (the text has masks itself).
 //
-// The loss looks at all rows, as softmax in HF and in the reference run does: without padding that
-// is 0 .. real_len, with it the pads too unless loss_valid is set.
+// The softmax of the loss is over all rows of a window, as in HF and in the reference run.  Without
+// padding these are the rows 0 to real_len - 1.  With padding they include the pads, unless
+// loss_valid is set.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__enc {
@@ -24029,11 +24231,11 @@ MRCDEF void mrc_features_free(mrc_features *f) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.batch
+// >>impl.batch   the plan of an epoch: shuffles the features and cuts them into batches
 //
-// The order of an epoch is made at once, from integers only.  Word pair of draw i in shuffle s:
+// The order of an epoch is made at once, from integers only.  Draw i of shuffle s is the pair of
 // words 0, 1 of philox(counter {i, epoch, s, "shuf"}, key {seed low, seed high}), modulo the number
-// of choices (its bias, a 2^-64th of that number, is nothing).
+// of choices.  (The bias of the modulo, a 2^-64th of that number, is negligible.)
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__plan_item { int32_t length; uint32_t at, feature; } mrc__plan_item;
@@ -24167,15 +24369,15 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.decode
+// >>impl.decode   HF's postprocess_qa_predictions (PARITY 3.5); helpers of all three decoders
 //
-// HF's postprocess_qa_predictions (PARITY 3.5) in its arithmetic: scores are sums of two floats in
-// float; probabilities are numpy's, float32 with its exp() and its pairwise sum, and in double when
-// the "empty" fallback (a Python float) is in the list.
+// The number types are those of HF: scores are sums of two floats in float; probabilities are
+// numpy's, float32 with its exp() and its pairwise sum, and in double when the "empty" fallback (a
+// Python float) is in the list.
 //
 // Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
-// not stable; this is what a stable one gives, reversed), and a score that is not finite is no
-// candidate, so that a broken model gives "empty" instead of NaN.
+// not stable; this is the order of a stable one, reversed).  A span whose score is not finite is
+// left out, so that a broken model gives "empty" instead of NaN.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
@@ -24420,7 +24622,11 @@ static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.ensemble
+// >>impl.ensemble   combines the answers of several models, as api.ensemble describes
+//
+// The votes of one question are added up in a list of its different texts.  The text with the
+// highest score wins; of equal scores the text that was seen first (in a hard vote the text with
+// the higher probability).
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__tally {
@@ -24510,12 +24716,12 @@ MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const
 #endif // core pass
 
 //==============================================================================
-// >>impl.metrics
+// >>impl.metrics   the scores of the official scripts; SQuAD 2's best threshold
 //
 // The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
-// code points.  Python decides what lower case, white space and a word are: str.lower() with its
-// final sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the
-// tokenizer's table, which is newer: only characters that are cased in 14 are looked up there.
+// code points.  Lower case, white space and words are those of Python: str.lower() with its final
+// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  The tokenizer's table of lower
+// case is newer than that, so only characters that are cased in Unicode 14 are looked up in it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
@@ -24900,13 +25106,15 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
+// >>impl.pipeline   the decoder of transformers 4.57.6's question-answering pipeline (PARITY 3.6)
 //
-// In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
-// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
-// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
-// A product of 0 is no span.
+// The number types are those of transformers: logits, both softmaxes and their products are
+// float32, and the scores of equal texts are added in double.
+// Each window gives its best 2 top_k + 10 spans (as transformers does since 4.54.1), or its best
+// top_k spans when spans are not widened to whole words.  Then spans whose texts are equal in lower
+// case become one answer, and the best top_k answers are kept.
+// Of spans with equal products, the earlier start comes first, then the earlier end; numpy does not
+// define this order.  A span whose product is 0 is left out.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -25073,12 +25281,15 @@ static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *co
 #endif // core pass
 
 //==============================================================================
-// >>impl.legacy   HF's compute_predictions_logits (PARITY 3.7)
+// >>impl.legacy   the decoder of HF's compute_predictions_logits (PARITY 3.7)
 //
-// Scores and probabilities are Python's floats, so in double; of equal logits the earlier row comes
-// first.  A span of tokens is given as the words of the passage that it touches; its tokens' text
-// is looked up among those words' basic tokens, and when both have the same number of characters
-// but spaces, what stands there is the answer.  Basic tokens are those of the reader's tokenizer.
+// Scores and probabilities are computed in double, as Python's floats are.  Of equal logits the
+// earlier row comes first.
+// To make the answer of a span, take the words of the passage that the span touches, split them
+// into basic tokens (by the tokenizer that made the features), and look for the span's own text in
+// these tokens.  If it is found, and words and basic tokens have equally many characters without
+// spaces, the answer is the part of the passage that matches it.  Otherwise the answer is the
+// words.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__leg_candidate { double score; size_t order, window, i, j; } mrc__leg_candidate;
@@ -25326,7 +25537,10 @@ static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *conf
 #endif // core pass
 
 //==============================================================================
-// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+// >>impl.decoders   mrc_decode(): calls the decoder that is chosen; the answer and text of spans
+//
+// The decoders are those of impl.decode, impl.pipeline and impl.legacy.  mrc_decode_answer()
+// chooses among the spans, "no answer" included.  mrc_span_text() gives the text of a span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // NULL, or what is wrong with the arguments of mrc_decode().
@@ -25414,13 +25628,14 @@ MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.families   what a family of encoders is: one row each
+// >>impl.families   what a family of encoders is: one row of a table each
 //
-// A family is Hugging Face's model_type.  All of them are one picture: a sum of tables, a norm,
-// layers of attention and feed-forward maps, a head.  A row says how the family names its weights,
-// what an absent key of config.json means (the default of the class in transformers), from where
-// positions count, and where dropout stands.  To add a family is to add a row, and an op where the
-// arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+// A family is one model_type of Hugging Face.  All families have the same parts: a sum of tables, a
+// norm, layers of attention and feed-forward maps, a head.  A row says how the family names its
+// weights, what an absent key of config.json means (the default of the class in transformers), from
+// where positions count, and where dropout is applied.  To add a family, add a row, and an op if
+// the arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+// The section also has the table of the keys of config.json, and the table rows of distances.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Which probability of config.json a place of dropout takes.
@@ -25916,7 +26131,7 @@ static int mrc__layer_match(const char *name, const char *pattern, size_t number
 #endif // core pass
 
 //==============================================================================
-// >>impl.config   config.json: the numbers of a model, checked
+// >>impl.config   reads config.json and checks the numbers of a model
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_model_config mrc_model_config_default(void) {
@@ -26365,7 +26580,10 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 #endif // core pass
 
 //==============================================================================
-// >>impl.model   parameters, their initialisation, the forward pass
+// >>impl.model   makes the parameters of a model, initialises them, freezes them
+//
+// The weights of a model are members of mrc_encoder_weights and mrc__layer_weights, with their
+// shapes; each weight is also a parameter with the name that Hugging Face gives it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A linear map or a norm: weight and bias.
@@ -27015,10 +27233,11 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
 #endif // core pass
 
 //==============================================================================
-// >>impl.forward   from a batch to logits: the tables, the layers, the head
+// >>impl.forward   the forward pass, from a batch to logits: the tables, the layers, the head
 //
-// Every family is mrc__embed(), then one of three layers (norms after the additions, norms before
-// the maps, a bottleneck), then a head.  What differs else is in the family's row.  x is (N, H).
+// Every family is mrc__embed(), then one of three kinds of layers (norms after the additions, norms
+// before the maps, a bottleneck), then a head.  All other differences are in the family's row.
+// x is (N, H).  mrc_model_batch(), which makes a batch of features, is here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_forward_config mrc_forward_config_default(void) {
@@ -27809,7 +28028,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
 #endif // core pass
 
 //==============================================================================
-// >>impl.weights   a checkpoint however it is stored: one file of either kind, or shards
+// >>impl.model_weights   opens a model's weights: a safetensors or PyTorch file, or its shards
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SHARDS_MAX 4096
@@ -27975,8 +28194,11 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
-//                       transformers open: the oldest spelling that all of them still read
+// >>impl.encoder_save   writes an encoder's directory for the Python packages that open it
+//
+// It writes the files beside config.json and the weights, in the oldest format that
+// sentence-transformers, PyLate, Stanford's ColBERT and transformers all still read.  The
+// projection of such a directory is read here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
@@ -28221,7 +28443,10 @@ static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_weights *main,
 #endif // core pass
 
 //==============================================================================
-// >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
+// >>impl.model_dir   loads a model directory, and saves one as Hugging Face does
+//
+// Weights are found by name, whatever prefix the encoder's names have in the file.  The two towers
+// of a DPR directory are loaded as one model.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The weights' file: its reader, and what stands before the encoder's names in it.
@@ -28516,12 +28741,15 @@ static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
 
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
 
-// Two towers: each as a model of its own, with one head, then as one.
+// Two towers: each as a model of its own, with one head, then as one.  A folder of two towers in
+// place of one is its tower of that side.
 static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
                                    const char *passages, const char *questions) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], towers[2][MRC__PATH_BYTES];
     mrc_model_load_desc own = *desc;
     mrc_model *q = NULL;
+    if (mrc__tower(ctx, passages, 0, towers[0])) passages = towers[0];
+    if (mrc__tower(ctx, questions, 1, towers[1])) questions = towers[1];
     own.question_path = NULL;
     own.path = passages;
     if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
@@ -28777,7 +29005,10 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 #endif // core pass
 
 //==============================================================================
-// >>impl.checkpoint   a folder that is complete and right, or is not taken
+// >>impl.checkpoint   writes and finds checkpoint folders; accepts complete and undamaged ones only
+//
+// A checkpoint is built under a temporary name, with a checksum of each file in
+// trainer_state.json, and then renamed.  What a killed save has left behind is removed.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
@@ -29071,13 +29302,18 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.fold   a step's gradient from its micro-batches', on one rank or many
+// >>impl.fold   adds up the gradients of a step's micro-batches, on one rank or on many
 //
-// The gradients of all parameters stand in a row, ctx->flat.data, each tensor at a multiple of 64
-// bytes: a micro-batch finishes them there, from nothing.  Then they are added to this rank's slice
-// of the sum, which the communicator does in the order of the ranks; without one the slice is all.
-// After the last micro-batch the slices are gathered into the row, where the optimizer finds them.
-// Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
+// ctx->flat.data, the flat array, has the gradients of all parameters, each tensor at a multiple of
+// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
+// the micro-batches is divided into slices, one for each rank.  The communicator adds the gradients
+// of all ranks to these slices, in the order of the ranks.  Without a communicator the only slice
+// is the whole sum.
+// After the last micro-batch the slices are gathered into the flat array for the optimizer, unless
+// the optimizer is sharded (impl.shards): then each rank uses its own slice.
+// A slice begins a multiple of MRC_NORM_CHUNK elements after the beginning of a tensor.
+// A step of one micro-batch on one rank has nothing to add up, and skips all of this.
+// The section also has the functions by which ranks compare texts, weights and errors.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
@@ -29149,7 +29385,8 @@ static size_t mrc__flat_room(const mrc_tensor *t) {
     return mrc__ceil_div(t->numel, each) * each;
 }
 
-// Where the slices of a row of `total` elements begin: at the first chunk from an equal share on.
+// Where the slices of a flat array of `total` elements begin: each at the first chunk that is not
+// before an equal share.
 static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t total,
                              size_t *begin) {
     const size_t ranks = mrc__ranks(ctx);
@@ -29167,7 +29404,7 @@ static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t tota
     while (r <= ranks) begin[r++] = total;
 }
 
-// Entries of the table that point into the row.
+// Makes the table's entries, which point into the flat array.
 static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     size_t at = 0;
     for (size_t i = 0; i < params->n; i++) {
@@ -29184,7 +29421,8 @@ static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     return MRC_OK;
 }
 
-// Makes the row for these parameters, unless it is there; of a step of `units` micro-batches.
+// Makes the flat array for these parameters, unless it is there; for steps of `units`
+// micro-batches.
 static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
     size_t n = 0, total = 0, bytes, slice, losses;
     const mrc_tensor *first = NULL;
@@ -29264,7 +29502,8 @@ static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
     }
 }
 
-// Adds the row to the sum; first: the sum begins with it.  Ranks below `members` have one.
+// Adds the flat array to the sum (first 1: overwrites the sum).  Only ranks below `members` have a
+// micro-batch.
 static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
     const mrc_dtype dtype = ctx->flat.dtype;
     if (ctx->comm) {
@@ -29289,7 +29528,7 @@ static mrc_status mrc__flat_share(mrc_ctx *ctx, mrc_dtype dtype, const size_t *b
     return mrc__comm_did(ctx, s, what);
 }
 
-// The row = the sum.
+// The flat array = the sum.
 static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
     const mrc_dtype dtype = ctx->flat.dtype;
     if (ctx->comm) {
@@ -29334,15 +29573,17 @@ static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, in
 #endif // core pass
 
 //==============================================================================
-// >>impl.shards   an optimizer whose moments are shared out over ranks
+// >>impl.shards   an optimizer whose moments are divided among the ranks
 //
-// A rank keeps the moments and averages of the elements whose gradients it sums, its slice of the
-// row ctx->flat.data: a piece of some parameters, all or nothing of others.  It steps those, puts
-// the new weights where the gradients were, and every rank gathers the row.  The squares of a norm
-// are exchanged and added by each rank in the order in which one rank would.
+// A rank has the moments and averages of the elements in its slice of the flat array (impl.fold).
+// The slice may have all of a parameter, a part of it, or nothing of it.  The rank updates the
+// weights of its slice; then the ranks gather the new weights in the flat array, and each rank
+// copies them from there.  For a norm, the ranks exchange their sums of squares, and each rank adds
+// them in the order in which a single rank would.
 //
-// A file has everything.  Rank 0 writes it and says which kind of moment it wants next; all ranks
-// then put theirs into the row and gather it.  When it is done, or has failed, it says that.
+// An optimizer's file has the moments of all ranks, and rank 0 writes it.  Rank 0 tells the others
+// which kind of moment it needs next; then all ranks gather their parts in the flat array.  At the
+// end rank 0 tells the others that the file is written, or which error it had.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // The elements of a parameter that lie in rank r's slice: lo to hi - 1.
@@ -29385,7 +29626,7 @@ static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
     return MRC_OK;
 }
 
-// The row, cut as the moments are.
+// Makes the flat array, with the slices that the moments have.
 static mrc_status mrc__shards_row(mrc_ctx *ctx, const mrc_optimizer *o) {
     MRC__TRY(mrc__flat_make(ctx, o->params, 1));
     if (ctx->comm && ctx->flat.n == o->exp_avg->n
@@ -29435,7 +29676,8 @@ static mrc_status mrc__shards_copy(mrc_ctx *ctx, mrc_dtype dtype, void *to, cons
     return n ? MRC__RUN(ctx, dtype, fold, &a) : MRC_OK;
 }
 
-// The row = what each rank has: kind 0 to 2 of an optimizer's file, or the weights, -1.
+// The flat array = the slices of all ranks: of kind 0 to 2 of an optimizer's file, or (-1) of the
+// weights.
 static mrc_status mrc__shards_fill_row(mrc_ctx *ctx, mrc_optimizer *o, int kind) {
     const mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
     MRC__TRY(mrc__shards_row(ctx, o));
@@ -29540,7 +29782,7 @@ static int mrc__shards_kind(const mrc_optimizer *o, size_t *index) {
 typedef struct mrc__shard_file { mrc_optimizer *o; const mrc__shard *shard; int kind; }
     mrc__shard_file;
 
-// An mrc_st_tensor's fill.  While the kind is another than the row's, all ranks fill that.
+// An mrc_st_tensor's fill.  If the flat array has another kind, all ranks gather this kind first.
 static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                    size_t bytes) {
     const mrc__shard_file *f = user;
@@ -29619,7 +29861,11 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 #endif // core pass
 
 //==============================================================================
-// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, adversarial training
+//
+// A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
+// micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
+// moved.  The losses are read from the device once in a step.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -29876,7 +30122,7 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 #endif // core pass
 
 //==============================================================================
-// >>impl.predict   one pass over features, and the logits of all of them
+// >>impl.predict   runs a model over all features; keeps the logits of all windows
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A batch, and its logits as (N, 2), then column by column: (2, N); rows are the features'.
@@ -30085,7 +30331,10 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
 #endif // core pass
 
 //==============================================================================
-// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+// >>impl.train_plan   computes how much memory a training run will need
+//
+// It runs the largest step of the training, and the largest batch of an evaluation, on the null
+// backend (impl.null), which counts memory and allocates none.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
@@ -30300,7 +30549,7 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 #endif // core pass
 
 //==============================================================================
-// >>impl.evaluate   figures over features, and of the answers that they decode to
+// >>impl.evaluate   computes loss and accuracy over features, and the metrics of decoded answers
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
@@ -30445,7 +30694,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   questions in, answers out
+// >>impl.reader   mrc_reader: encodes questions, runs the model, decodes the answers
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -30649,7 +30898,7 @@ MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions,
 #endif // core pass
 
 //==============================================================================
-// >>impl.corpus   passages from JSON, JSONL and tab-separated files
+// >>impl.corpus   reads passages from JSON, JSONL and tab-separated files
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_passages {
@@ -30663,6 +30912,7 @@ typedef struct mrc__ps_loader {
     mrc_passages *p;
     const char   *path, *text_key;
     int           quoted;           // a table with Python's csv quoting
+    size_t        joined;           // fields of it that hold tabs or line breaks
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -30756,17 +31006,28 @@ static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
 // is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
 // lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
 // have no line of names: so they are told apart, and a quote in a plain file never joins lines.
+// csv ends a field behind its last quote; where text follows, a plain file has that line of names,
+// and what its quotes would join is refused.
 // Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
     if (l->quoted && *at < bytes && text[*at] == '"') {
+        int joins = 0;
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
             *line += text[*at] == '\n';
+            joins |= text[*at] == '\n' || text[*at] == '\t';
             mrc_text_add(field, text + *at, 1);
+        }
+        l->joined += joins != 0;
+        if (joins && *at + 1 < bytes && !strchr("\t\r\n", text[*at + 1])) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that ends on line %zu "
+                             "inside a field (in a file whose first line is \"id, text, title\" "
+                             "Python's csv has a tab or the line's end behind it; without that "
+                             "line quotes are text)", l->path, begun, *line);
         }
         if (*at == bytes) {
             return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
@@ -30816,6 +31077,10 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
                              n > 2 ? field[2].bytes : 0, field[1].data, field[1].bytes));
     }
+    if (l->joined) {
+        mrc__note(l->ctx, "%s: the tabs and line breaks of %zu fields stand in quotes and are "
+                  "text, as Python's csv writes them", l->path, l->joined);
+    }
     return MRC_OK;
 }
 
@@ -30842,6 +31107,20 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     return s;
 }
 
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key) {
+    MRC__ARG(ctx, !out || !name || !text);
+    *out = NULL;
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    if (!p) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", name);
+    mrc__ps_loader l = { .ctx = ctx, .p = p, .path = name, .text_key = text_key };
+    p->pool.host = ctx->host;
+    mrc_status s = mrc__ps_read(&l, text, bytes);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
     MRC__ARG(ctx, !out || !path);
@@ -30849,18 +31128,8 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     size_t bytes;
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
-    mrc_status s = MRC_ERR_MEM;
-    if (p) {
-        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
-        p->pool.host = ctx->host;
-        s = mrc__ps_read(&l, text, bytes);
-    } else {
-        mrc__fail(ctx, s, "%s: out of memory", path);
-    }
+    mrc_status s = mrc_passages_parse(ctx, out, path, text, bytes, text_key);
     mrc_file_free(ctx, text);
-    if (s == MRC_OK) *out = p;
-    else mrc_passages_free(p);
     return s;
 }
 
@@ -30911,7 +31180,7 @@ MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.analyze   text -> terms
+// >>impl.analyze   turns text into terms, by one of the five analyzers of api.retrieval
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // An analyzer at work in one thread.  Terms are given out one by one and last until the next.
@@ -31332,8 +31601,8 @@ MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tok
 //                                          section begins and the last one ends, then two u32:
 //                                          CRC-32C of the checksums, and of the record before it
 //
-// A block is held against its checksum when it is read, so a damaged byte is found by whoever needs
-// it, and opening a large file reads its end only.
+// A block is compared with its checksum when it is read.  So a damaged byte is found by the first
+// reader that needs it, and opening a large file reads only its end.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__BLOCK_BYTES 65536
@@ -31564,11 +31833,11 @@ static mrc_status mrc__blocks_check(mrc__blocks *b) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.index   the inverted index: built in memory, written in checked blocks
+// >>impl.index   the inverted index: built in memory, written in checked blocks, opened
 //
-// Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
-// by passage.  Slabs are then joined in order, so that a term's number is the order of its first
-// occurrence whoever ran the tasks.  The file:
+// A task indexes one slab of passages: it numbers the terms in the order in which it meets them,
+// and lists its postings by passage.  Slabs are then joined in order, so that a term's number is
+// the order of its first occurrence, whichever threads ran the tasks.  The file:
 //
 //     postings    of each term: document (difference to the one before) and tf, as varints
 //     names       the terms' bytes, one behind the other
@@ -32043,13 +32312,15 @@ MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.search   BM25: each posting's score once, then sums
+// >>impl.search   BM25: the score of each posting is computed once, then scores are added up
 //
-// A term's postings are read when a query first has it, and become documents and scores: what the
-// method adds for this term to this document.  A query runs over blocks of documents whose sums
-// fit the first cache, and then over those of them that it has touched; what it adds to every
-// document (BM25+, and L and + of bm25s) comes at the end.  Queries are shared by the threads; a
-// query's terms are added in its order, so that sums are those of a loop over the query.
+// When a query has a term for the first time, the term's postings are read and turned into pairs of
+// document and score: the number that the method (BM25 or a variant) adds to this document for this
+// term.  A query goes through the documents in blocks; the sums of a block fit the L1 cache.  After
+// a block is added up, only those of its documents that have a term of the query are visited.  A
+// number that the method adds to every document (BM25+; L and + of bm25s) is added to the hits at
+// the end.  A task is eight queries.  The terms of a query are added in the query's order, as in a
+// plain loop over the query.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SE_BLOCK 4096
@@ -32642,10 +32913,10 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 #endif // core pass
 
 //==============================================================================
-// >>impl.vectors   embeddings as .npy and safetensors
+// >>impl.vectors   reads and writes embeddings as .npy and safetensors
 //
 // .npy: "\x93NUMPY", version, header length (u16 in version 1, u32 later), a Python dictionary as
-// text, then the array.  Only what an embedding can be is taken: 2-d, C order, <f4, <f2 or |i1.
+// text, then the array.  Only the arrays of embeddings are accepted: 2-d, C order, <f4, <f2 or |i1.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF void mrc_vectors_free(mrc_vectors *v) {
@@ -32870,28 +33141,32 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 //==============================================================================
 // >>impl.ranking   fusion of runs, measures of a run
 //
-// Measures are trec_eval's (linear gains in nDCG, map over all relevant passages); fusion is that
-// of the papers and tools named in api.ranking.  Sums are in double, in the order of the lists.
+// The measures are those of trec_eval (linear gains in nDCG, map over all relevant passages); the
+// methods of fusion are described in api.ranking.  Sums are in double, in the order of the lists.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
 static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
-    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    double min = 0, max = 0, sum = 0, square = 0;
+    size_t finite = 0;
     for (size_t i = 0; i < n; i++) {
         double x = run->list[i].score;
-        if (x < min) min = x;
-        if (x > max) max = x;
+        if (!isfinite(x)) continue;
+        if (!finite || x < min) min = x;
+        if (!finite || x > max) max = x;
         sum += x;
+        finite++;
     }
-    double mean = n ? sum / (double)n : 0;
+    double mean = finite ? sum / (double)finite : 0;
     for (size_t i = 0; i < n; i++) {
-        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+        double x = run->list[i].score - mean;
+        if (isfinite(x)) square += x * x;
     }
     if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
     if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
-    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    double scale = 1 / fmax(sqrt(square / (double)(finite ? finite : 1)), 1e-9);
     return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
 }
 
@@ -32913,6 +33188,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     memset(seen, 0, n);
     for (size_t i = 0; i < depth; i++) {
         size_t low = 0, high = n;
+        if (desc->method != MRC_FUSE_RRF && !isfinite(run->list[i].score)) continue;
         while (low < high) {
             size_t middle = low + (high - low) / 2;
             if (out[middle].passage < run->list[i].passage) low = middle + 1;
@@ -33015,14 +33291,17 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 //==============================================================================
 // >>impl.graph   HNSW (Malkov and Yashunin 2018), the same graph for any number of threads
 //
-// Vectors come in the order of (level falling, hash, number), so the first is the entry point for
-// good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
-// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
-// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
-// over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
+// Vectors are inserted in the order of (level from high to low, hash, number), so the first one is
+// always the entry point.  A round inserts as many vectors as the graph already has, but at most
+// 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
+// change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
+// target, source) and merged into the list of each target.  From a list that is now too long, links
+// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
+// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
 //
-// Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
-// sqrt(longest^2 - length^2) is added to each (`extra`), and 0 to queries: all are as long then.
+// The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
+// each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
+// vectors of the graph equally long.  A query has 0 as its extra coordinate.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
@@ -33468,10 +33747,13 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 #endif // core pass
 
 //==============================================================================
-// >>impl.scores   all rows against a block of queries, by the backend's matrix products
+// >>impl.scores   scores of all rows by the backend's matrix products; residual codes of rows
 //
-// Rows lie in blocks, each a weight in the form that the backend reads fastest; y = x W^T is then
-// the scores of queries x.  A score is a sum over the width alone, so it is the same in any batch.
+// Rows are in blocks.  A block is a weight in the form that the backend multiplies fastest, so
+// y = x W^T is the scores of queries x.  A score is a sum over the width alone, so it is the same
+// in any batch.
+// A residual code is the nearest of C centroids (k-means) and a few bits for each coordinate of the
+// difference; the centroids are found with the same products.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
@@ -33797,7 +34079,7 @@ static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vector
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense   vectors.bin and tokens.bin: written, read, searched
+// >>impl.dense   writes and opens vectors.bin and tokens.bin
 //
 //     rows        as `form` says, each at a multiple of 64 bytes (f32, bf16, int8), or signs, or
 //                 residual codes; in the order of passages
@@ -34093,7 +34375,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
     if ((unsigned)d->form > MRC_FORM_BITS) return "there is no such form";
     if (v->offsets && d->graph) return "a graph is of one vector a passage, not of token rows";
     if (v->offsets && d->form > MRC_FORM_BF16) {
-        return "token rows are kept as f32 or bf16, or as residual codes (--bits)";
+        return "token rows are kept as f32 or bf16, or as residual codes (residual_bits)";
     }
     if (!v->offsets && bits) return "residual codes are of token rows";
     if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
@@ -34331,9 +34613,15 @@ static mrc_status mrc__dense_load_scores(mrc_dense *d) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense_search   exact, by codes with rescoring, by the graph, MaxSim
+// >>impl.dense_search   the methods of searching vectors
 //
-// Tasks are queries or groups of them, so a query's result does not depend on the threads.
+//   exact            scores all rows; of token rows the score is MaxSim (op.maxsim)
+//   codes            scores int8 or sign rows first, then the best candidates again in f32
+//   graph            follows the links of impl.graph
+//   residual codes   the parts of the search in impl.dense_run: centroids, lists, decoded rows
+//
+// A task is one query or a group of queries, so the result of a query does not depend on the number
+// of threads.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_dense_config mrc_dense_config_default(void) {
@@ -34773,7 +35061,10 @@ static mrc_status mrc__dense_passage(mrc_dense *d, uint32_t passage, float *to, 
 #endif // core pass
 
 //==============================================================================
-// >>impl.dense_run   a search from its queries to its hits
+// >>impl.dense_run   mrc_dense_search(): checks the queries, calls a method, returns the hits
+//
+// The search of residual codes (PLAID) is here: the query's nearest centroids give candidates, and
+// MaxSim of the decoded rows gives the scores.  mrc_dense_score() scores some passages only.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Candidates by centroids, the best of them by rows: one query.
@@ -34980,11 +35271,17 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder_dir   what the files beside config.json say
+// >>impl.encoder_dir   which kind of encoder a directory has, and its settings
 //
-// The first sign that is found decides what a directory is: model_type of
-// config_sentence_transformers.json, a Pooling in modules.json, artifact.metadata or the class name
-// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the rows' mean.
+// These signs are looked for in this order, and the first one that is found decides the head:
+//   config_sentence_transformers.json: model_type ColBERT or MultiVectorEncoder    TOKENS
+//   config_sentence_transformers.json: model_type CrossEncoder                     SCORE
+//   modules.json has a module Pooling                                              POOL
+//   artifact.metadata, or the class name HF_ColBERT                                TOKENS
+//   a class name that ends in ForSequenceClassification                            SCORE
+//   none of these                                                                  POOL
+// The class name is the first of "architectures" in config.json.  With POOL and without a module
+// Pooling, DPR's classes use the first row of a text, all others the mean of its rows.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static const char *const mrc__pooling_words[MRC_POOLING_COUNT] = {
@@ -35112,7 +35409,7 @@ static mrc_status mrc__dir_module_config(const mrc__encoder_dir *d, const mrc_js
     MRC__TRY(mrc__path_in(d->ctx, file, sizeof file, folder, "config.json"));
     if (mrc_path_kind(file) != MRC_PATH_FILE) {
         return mrc__fail(d->ctx, MRC_ERR_ARG, "%s: no such file, and modules.json names it "
-                         "(--pooling goes without)", file);
+                         "(it is not read where pooling is given)", file);
     }
     return mrc_json_load(d->ctx, out, file);
 }
@@ -35242,7 +35539,7 @@ static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) 
     int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
     MRC__TRY(mrc__dir_modules(d));
     if (pooling) {
-        MRC__TRY(mrc__pooling_bit(d->ctx, "--pooling", pooling, c));
+        MRC__TRY(mrc__pooling_bit(d->ctx, d->path, pooling, c));
     } else if (pool) {
         MRC__TRY(mrc__dir_pooling(d, pool));
     } else if (dpr) {
@@ -35479,7 +35776,7 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
     out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
     if (s == MRC_OK && pooling && out->head != MRC_HEAD_POOL) {
-        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: --pooling is of encoders whose texts become one "
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: pooling is of encoders whose texts become one "
                       "vector (found %s and %s)", path, pooling, out->head == MRC_HEAD_TOKENS
                       ? "a vector a token" : "a cross-encoder");
     }
@@ -35499,7 +35796,7 @@ MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, c
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder   texts -> rows of ids -> vectors and scores
+// >>impl.encoder   runs an encoder: texts into token ids, then into vectors or scores
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_encoder {
@@ -35845,7 +36142,7 @@ static mrc_status mrc__encoder_marker(mrc_encoder *e, const char *path, const ch
     *out = *token ? mrc_tokenizer_id(e->tok, token) : -1;
     if (!*token || *out >= 0) return MRC_OK;
     return mrc__fail(e->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no marker \"%.60s\" "
-                     "(--query_marker and --passage_marker name others, \"\" none)", path, token);
+                     "(query_marker and passage_marker name others, \"\" none)", path, token);
 }
 
 // The ids of the skiplist's words; a word that the vocabulary lacks is none.
@@ -35907,20 +36204,21 @@ static mrc_status mrc__print_folder(const mrc_encoder *e, const char *path, uint
     return mrc__print_weights(e->ctx, folder, crc);
 }
 
-// The checksum of the weights above that of what the rules are.  questions: of two towers.
-static mrc_status mrc__encoder_print(mrc_encoder *e, const char *path, const char *questions) {
+// The checksum of the weights above that of what the text rules are: of what made the passages'
+// vectors, as the tower of questions may be named later.  Left out: what an encoder_desc may ask of
+// passages alone, as questions are asked without it.
+static mrc_status mrc__encoder_print(mrc_encoder *e, const char *path) {
     uint32_t crc = 0, rules;
     MRC__TRY(mrc__print_folder(e, path, &crc));
-    if (questions) MRC__TRY(mrc__print_folder(e, questions, &crc));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %d %d %d %zu %zu %d %d %d %d [%s] [%s] "
-                     "[%s] [%s] [%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %d %d %d %zu %zu %d %d %d [%s] [%s] [%s] "
+                     "[%s] [%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
                      c->exclude_prompt, c->projection_size, c->projection_bias,
                      (int)c->projection_act, c->normalize, c->query_max_length,
                      c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
-                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
-                     c->query_marker, c->passage_marker);
+                     c->skiplist, c->query_prompt, c->passage_prompt, c->query_marker,
+                     c->passage_marker);
     rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     e->fingerprint = (uint64_t)crc << 32 | rules;
     return MRC_OK;
@@ -35950,7 +36248,6 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                     const mrc_encoder_desc *desc) {
     char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES], passages[MRC__PATH_BYTES];
     char missing[128] = "";
-    const char *questions = NULL;
     mrc_ctx *ctx = e->ctx;
     mrc_encoder_config *c = &e->config.encoder;
     MRC__TRY(mrc__encoder_base(ctx, path, base));
@@ -35961,6 +36258,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         size_t n = desc->max_length < longest ? desc->max_length : longest;
         c->query_max_length = c->passage_max_length = n;
     }
+    if (desc->one_token_type) c->one_token_type = 1;
+    if (desc->skip_unknown) c->skip_unknown = 1;
     if (c->query_max_length < 4 || c->passage_max_length < 4) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
                          path, c->query_max_length, c->passage_max_length);
@@ -35976,11 +36275,9 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
                                  .user = missing };
     e->model = desc->model;
     if (!e->model) {
-        questions = desc->query_path;
-        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
-            load.dense_path = passages;
-            questions = query;
-        }
+        const char *questions = desc->query_path;
+        if (mrc__tower(ctx, path, 0, passages)) load.dense_path = passages;
+        if (mrc__tower(ctx, questions ? questions : path, 1, query)) questions = query;
         load.question_path = questions;
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
@@ -36001,7 +36298,7 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_QUERY));
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_PASSAGE));
     e->batch_rows = desc->batch_rows ? desc->batch_rows : 4096;
-    return mrc__encoder_print(e, load.dense_path, questions);
+    return mrc__encoder_print(e, load.dense_path);
 }
 
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
@@ -36040,7 +36337,7 @@ MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.pairs   questions and their passages from the files that people have
+// >>impl.pairs   reads training data for retrieval: questions with their passages, in many formats
 //
 // Passages are kept once, by title and text.  A row without a positive is left out and counted.
 //==============================================================================
@@ -36331,16 +36628,17 @@ static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
         const mrc_json *score = x->type == MRC_JSON_ARRAY && x->child ? x->child->next : NULL;
         const mrc_passage *p = id ? mrc__ids_find(&l->corpus_ids, mrc__id_of(id, digits)) : NULL;
         if (!p) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that --passages "
-                             "does not have", l->path, row->line, row->column);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that is not "
+                             "among the passages (found %s)", l->path, row->line, row->column,
+                             id ? mrc__id_of(id, digits) : "nothing");
         }
         MRC__TRY(mrc__row_add(l, first, p->id, p->title, p->text, p->text_bytes,
                               score && score->type == MRC_JSON_NUMBER ? score->number
                               : (double)NAN));
     }
     if (!query) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that --queries does "
-                         "not have (found %s)", l->path, row->line, row->column,
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that is not among "
+                         "the queries (found %s)", l->path, row->line, row->column,
                          row->child ? mrc__id_of(row->child, digits) : "nothing");
     }
     return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
@@ -36386,8 +36684,8 @@ static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
         for (size_t i = 1; i < n; i++) {
             const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
             if (q && !p) {
-                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: --passages has no %s", l->path,
-                                 number, field[i]);
+                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: names a passage that is not "
+                                 "among the passages (found %s)", l->path, number, field[i]);
             }
             MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
                                   p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
@@ -36538,8 +36836,8 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
         }
     }
     if (s == MRC_OK && missing) {
-        mrc__note(l->ctx, "%s: names %zu passages that --passages does not have", desc->negatives,
-                  missing);
+        mrc__note(l->ctx, "%s: names %zu passages that are not among the passages",
+                  desc->negatives, missing);
     }
     mrc__judgements_free(l->ctx, &j);
     return s;
@@ -36663,8 +36961,8 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
     }
     if (desc->qrels) {
         if (!desc->passages) {
-            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected --passages "
-                             "FILE too)", desc->qrels);
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected a file of "
+                             "passages too)", desc->qrels);
         }
         MRC__TRY(mrc__pairs_qrels(l, desc->qrels));
     } else {
@@ -36674,8 +36972,8 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
         MRC__TRY(s);
     }
     if (desc->negatives && !desc->passages) {
-        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
-                         desc->negatives);
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected a file of passages "
+                         "too)", desc->negatives);
     }
     for (size_t i = 0; desc->whole && l->corpus && i < mrc_passages_size(l->corpus); i++) {
         const mrc_passage *x = mrc_passages_at(l->corpus, i);
@@ -36738,13 +37036,15 @@ MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.contrastive   one optimizer step for retrieval
+// >>impl.contrastive   plans an epoch of pairs; runs one optimizer step for retrieval
 //
-// A contrastive loss couples all texts of a step, so a step that does not fit is run three times in
-// pieces (gradient caching: Gao et al. 2021): embeddings without a tape; the loss over all of them
-// with its gradients; each piece again, recorded, newest first, from its part of those gradients.
-// Dropout is counted by the text's index in the step, so the pieces see the same masks both times,
-// and the gradients are those of all pieces on one tape, to the bit.
+// A contrastive loss depends on all texts of a step together.  So a step of more than micro_batch
+// questions or passages is computed in three phases (gradient caching: Gao et al. 2021): the
+// embeddings, piece by piece, without a tape; the loss over all embeddings, and their gradients;
+// each piece again, recorded, newest first, with backward from its part of those gradients.
+// Dropout depends on the text's index in the step, so a piece has the same masks both times, and
+// the gradients are those of all pieces on one tape, to the bit.
+// Lists of a cross-encoder do not depend on each other, so they are computed piece by piece.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 //------------------------------------------------------------------------------
@@ -37394,7 +37694,7 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
 #endif // core pass
 
 //==============================================================================
-// >>impl.forms   generated data: compatible forms, and kinds of characters
+// >>impl.forms   generated Unicode data: compatibility decompositions (NFKD), kinds of characters
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // begin of the forms that tests/tables/make_tables.py wrote
@@ -38192,7 +38492,7 @@ static const mrc__uni_range mrc__uni_apart[] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.tables   generated data: what the tokenizer and the metrics know about characters
+// >>impl.tables   generated Unicode data: character classes, lower case, NFD; Python's for metrics
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // begin of what tests/tables/make_tables.py wrote

@@ -1,11 +1,13 @@
 // index: makes an index of passages, by words and by vectors, for search and ask.
 #include "engine_load.h"
 #include "retrieval.h"
+#include "texts.h"
 
 static struct {
     const char *passages, *output, *tokenizer, *model, *pooling;
     int         analyzer, unique, form, graph, tokens;
-    size_t      bits, max_length, m, ef_construction;
+    int         skip_unknown;
+    size_t      bits, max_length, m, ef_construction, token_types;
 } a = { .analyzer = -1, .form = -1 };
 
 // Vectors of all passages, or of their tokens, into the index's folder.
@@ -15,6 +17,7 @@ static void add_vectors(mrc_ctx *ctx, const mrc_passages *passages) {
     mrc_vectors v;
     mrc_dense *d;
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
+                              .one_token_type = !a.token_types, .skip_unknown = a.skip_unknown,
                               .head = a.tokens ? MRC_HEAD_TOKENS : MRC_HEAD_LINEAR };
     tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
     int tokens = mrc_encoder_about(e)->head == MRC_HEAD_TOKENS;
@@ -74,7 +77,8 @@ static void fill_cluster(mrc_ctx *ctx, const mrc_passages *passages) {
     engine_job job = { .passages = passages, .analyzer = a.analyzer, .tokenizer = a.tokenizer,
                        .model = a.model, .pooling = a.pooling, .max_length = a.max_length,
                        .m = a.m, .ef_construction = a.ef_construction, .graph = a.graph };
-    mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length };
+    mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
+                              .one_token_type = !a.token_types };
     if (a.model) {
         tool_check(ctx, mrc_encoder_new(ctx, &job.encoder, a.model, &desc));
         if (mrc_encoder_about(job.encoder)->head != MRC_HEAD_POOL) {
@@ -162,6 +166,7 @@ static tool_flag flags[] = {
       .help = "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken or pooler" },
     { .name = "max_seq_length", .size = &a.max_length, .unit = "tokens", .min = 4, .max = 1e6,
       .otherwise = "the directory's", .help = "of a passage, special tokens included" },
+    TEXT_RULE_FLAGS(a.token_types, a.skip_unknown),
     { .name = "form", .choice = &a.form, .choices = "f32|bf16|int8|bits",
       .otherwise = "f32; bf16 of token rows", .help = "how a vector is kept" },
     { .name = "graph", .flag = &a.graph,

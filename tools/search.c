@@ -88,16 +88,22 @@ static void write_run(search_run *s) {
         const char *id = s->questions.list[q].id;
         char digits[24];
         if (!*id) id = (snprintf(digits, sizeof digits, "%zu", q), digits);
+        run_want_field(TOOL_BAD_INPUT, a.queries, "id", id);
         for (size_t i = 0; i < s->n_hits[q]; i++) {
             const stage_hit *hit = &s->hits[q * a.top_k + i];
-            mrc_text_printf(&s->out, "%s Q0 %s %zu %.17g %s\n", id, passage_id(s, hit->passage),
-                            i + 1, hit->score, a.tag);
+            const char *passage = passage_id(s, hit->passage);
+            run_want_field(TOOL_BAD_INPUT, o.index, "id", passage);
+            mrc_text_printf(&s->out, "%s Q0 %s %zu %.17g %s\n", id, passage, i + 1, hit->score,
+                            a.tag);
         }
     }
     tool_check_text(&s->out);
     if (!a.run) tool_write_text(&s->out);
-    else tool_check(s->ctx, mrc_file_write(s->ctx, a.run, s->out.data ? s->out.data : "",
-                                           s->out.bytes));
+    else {
+        tool_make_parent(s->ctx, a.run);
+        tool_check(s->ctx, mrc_file_write(s->ctx, a.run, s->out.data ? s->out.data : "",
+                                          s->out.bytes));
+    }
 }
 
 //==============================================================================
@@ -145,11 +151,8 @@ static void print_quality(search_run *s) {
 static int run(tool_program *p) {
     search_run s = { 0 };
     (void)p;
-    if (a.qrels && !a.run) {
-        tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
-                  "figures go to stdout)");
-    }
     if (a.run) tool_try_place(a.run, 0);
+    run_want_field(TOOL_USAGE, "--tag", "text", a.tag);
     const int words = stages_are_words(&o);
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);

@@ -45,6 +45,27 @@ for name in $names; do
 done
 [ "$(grep -c '^<!-- mrc help' "$manual")" = "$(grep -c '^<!-- end -->' "$manual")" ] && ok \
     || bad "$manual: a part has no end"
+
+# A flag that a text names exists: each --word in a string of the programs is in the table of some
+# program.  Not theirs are variables of the report's style sheet, flags of hf and of `mrc help`,
+# that by which bench runs itself, and words that stand for any flag.  The library names no flag:
+# whoever links it has others, or none.
+texts() {
+    cat "$@" | grep -oE '"([^"\\]|\\.)*"' | sed 's/var(--[a-z0-9]*//g; s/--[a-z0-9]*://g' \
+        | grep -oE '(^|[^A-Za-z0-9_-])--[A-Za-z][A-Za-z0-9_]*' | sed 's/^[^-]*--//' | sort -u
+}
+for name in $names; do build/mrc help "$name"; done \
+    | sed -n 's/^  --\([A-Za-z0-9_]*\).*/\1/p' >"$dir/flags"
+sed -n 's/^| `--.*also //p' "$dir"/*.md | grep -oE -e '--[A-Za-z0-9_]+' | sed 's/--//' >>"$dir/flags"
+printf '%s\n' help version local names man markdown completion worker name flag >>"$dir/flags"
+[ "$(wc -l <"$dir/flags")" -gt 300 ] && ok || bad "flags: $(wc -l <"$dir/flags")"
+for word in $(texts tools/*.[ch] backends/*.h); do
+    if grep -qx -e "$word" "$dir/flags"; then ok
+    else bad "no program has --$word: $(grep -n -e "\"[^\"]*--$word" tools/*.[ch] | head -n 1)"; fi
+done
+found=$(texts mrc.h | grep -v '^local$')
+if [ -z "$found" ]; then ok; else bad "mrc.h's messages name flags of programs: $found"; fi
+
 if [ -x build/serve ]; then ok; else skip "serve is not built here: its part is not checked"; fi
 
 end

@@ -2,6 +2,7 @@
 // tags: threads
 #define TEST_LINKED
 #include "../support/folder.h"
+#include "../../tools/stages.h"
 
 static mrc_backend *be;
 static mrc_ctx *ctx;
@@ -481,6 +482,58 @@ static void test_fuse(void) {
           out[0].score);
 }
 
+// What a passage without rows has says nothing of the others.
+static void test_fuse_infinite(void) {
+    const mrc_hit a[] = { { 1, 5 }, { 2, 3 }, { 9, -HUGE_VAL } }, b[] = { { 9, 2 }, { 2, 1 } };
+    const mrc_hits runs[] = { { a, 3 }, { b, 2 } };
+    mrc_hit out[5];
+    size_t n = 0;
+    mrc_fuse_desc desc = { .method = MRC_FUSE_ZSCORE };
+    CHECK(mrc_fuse(ctx, &desc, runs, 2, out, &n) == MRC_OK && n == 3, "%zu", n);
+    CHECK(out[0].passage == 1 && out[0].score == 0 && out[1].passage == 9 && out[1].score == 0
+          && out[2].passage == 2 && out[2].score == -2, "%g %g %g", out[0].score, out[1].score,
+          out[2].score);
+    desc.method = MRC_FUSE_MINMAX;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].score == 1 && out[1].score == 1 && out[2].score == 0, "minmax");
+    desc.method = MRC_FUSE_RRF;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].passage == 9 && fabs(out[0].score - (1 / 63. + 1 / 61.)) < 1e-15, "rrf: ranks");
+}
+
+//==============================================================================
+// A reranker's share of the score (tools/stages.h)
+//==============================================================================
+// Scores of 1, 2, 3, of the reranker 4, 2, 0: z-scores of -z, 0, z and z, 0, -z.
+static void test_rerank_weight(void) {
+    static const struct { double weight; uint32_t order[4]; double first; } cases[] = {
+        { 1, { 7, 5, 3, 4 }, 4 }, { .5, { 3, 5, 7, 4 }, 0 }, { .75, { 7, 5, 3, 4 }, .5 },
+        { 0, { 3, 5, 7, 4 }, 1 }, { .25, { 3, 5, 7, 4 }, .5 } };
+    const double z = sqrt(1.5);             // of the least and the greatest of three in equal steps
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        stage_hit hits[4] = { { .passage = 7, .score = 1 }, { .passage = 3, .score = 3 },
+                              { .passage = 5, .score = 2 }, { .passage = 4, .score = -9 } };
+        hits[0].stage[STAGE_RERANK] = 4;
+        hits[1].stage[STAGE_RERANK] = 0;
+        hits[2].stage[STAGE_RERANK] = 2;
+        CHECK(stages_reorder(ctx, hits, 3, cases[i].weight) == MRC_OK, "case %zu", i);
+        for (int k = 0; k < 4; k++) {
+            CHECK(hits[k].passage == cases[i].order[k], "weight %g: %u at %d", cases[i].weight,
+                  (unsigned)hits[k].passage, k);
+        }
+        double first = i ? cases[i].first * z : 4;
+        CHECK(fabs(hits[0].score - first) < 1e-15, "weight %g: %.17g, expected %.17g",
+              cases[i].weight, hits[0].score, first);
+    }
+    stage_hit none[2] = { { .passage = 1, .score = 2 }, { .passage = 2, .score = 1 } };
+    none[0].stage[STAGE_RERANK] = -HUGE_VAL;
+    none[1].stage[STAGE_RERANK] = 3;
+    CHECK(stages_reorder(ctx, none, 2, .5) == MRC_OK && none[0].passage == 1
+          && none[0].score == .5 && none[1].score == -.5, "a passage without rows: %g %g",
+          none[0].score, none[1].score);
+    CHECK(stages_reorder(ctx, none, 0, .5) == MRC_OK, "no hits");
+}
+
 static void test_measures(void) {
     const mrc_hit hits[] = { { 5, 4 }, { 1, 3 }, { 2, 2 }, { 7, 1 } };
     const mrc_judged judged[] = { { 1, 2 }, { 7, 1 }, { 9, 1 }, { 5, 0 } };
@@ -508,6 +561,8 @@ int main(void) {
     test_again();
     test_not_finite();
     test_fuse();
+    test_fuse_infinite();
+    test_rerank_weight();
     test_measures();
     mrc_ctx_free(ctx);
     mrc_backend_free(be);

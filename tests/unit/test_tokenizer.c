@@ -517,10 +517,6 @@ static void test_bad_config(void) {
         { "{}", "{\"additional_special_tokens\": [\"\"]}", "empty token", MRC_ERR_FORMAT },
         { "{\"tokenizer_class\": \"BertJapaneseTokenizer\"}", NULL,
           "tokenizer_class \"BertJapaneseTokenizer\" is not supported", MRC_ERR_UNSUPPORTED },
-        { "{\"tokenizer_class\": \"KoBertTokenizer\"}", NULL,
-          "a KoBertTokenizer takes its tokens from a SentencePiece model", MRC_ERR_UNSUPPORTED },
-        { "{\"tokenizer_class\": \"KoBERTTokenizer\"}", NULL,
-          "a KoBERTTokenizer takes its tokens from a SentencePiece model", MRC_ERR_UNSUPPORTED },
         { "{\"padding_side\": \"left\"}", NULL, "padding_side is \"left\"", MRC_ERR_UNSUPPORTED },
         { "{\"truncation_side\": \"left\"}", NULL, "truncation_side is \"left\"",
           MRC_ERR_UNSUPPORTED },
@@ -1357,6 +1353,87 @@ static void test_kinds(void) {
     each_line("tests/fixtures/tokenizer/models.jsonl", 11, check_model);
 }
 
+// A class beside a file that it does not read; what is found is named, and what was expected.
+static void check_wrong_file(const char *class, const char *fast, const char *wants,
+                             const char *found) {
+    char config[200], message[300];
+    snprintf(config, sizeof config, "{\"tokenizer_class\": \"%s%s\"}", class, fast);
+    snprintf(message, sizeof message, "tokenizer_class %s reads %s, which is not in this folder "
+             "(found %s, expected %s%s, or another tokenizer_class in tokenizer_config.json)",
+             class, wants, found, wants,
+             strcmp(wants, "tokenizer.json") ? " or tokenizer.json" : "");
+    put("tokenizer_config.json", config, strlen(config));
+    check_refused(folder, MRC_ERR_UNSUPPORTED, message, config);
+}
+
+static void copy_bytes(const char *name) {
+    char path[200], *data = NULL;
+    size_t bytes = 0;
+    snprintf(path, sizeof path, "tests/fixtures/tokenizer/bytes/%s", name);
+    CHECK(mrc_file_read(ctx, &data, &bytes, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    if (data) put(name, data, bytes);
+    if (data) mrc_file_free(ctx, data);
+}
+
+// Every class of transformers reads one kind of file, and is refused beside any other.
+static void test_class_files(void) {
+    static const struct { const char *class, *wants; } classes[] = {
+        { "BertTokenizer", "vocab.txt" }, { "DistilBertTokenizer", "vocab.txt" },
+        { "ElectraTokenizer", "vocab.txt" }, { "MPNetTokenizer", "vocab.txt" },
+        { "SplinterTokenizer", "vocab.txt" }, { "RobertaTokenizer", "vocab.json" },
+        { "GPT2Tokenizer", "vocab.json" }, { "LongformerTokenizer", "vocab.json" },
+        { "DebertaTokenizer", "vocab.json" },
+        { "XLMRobertaTokenizer", "sentencepiece.bpe.model" },
+        { "CamembertTokenizer", "sentencepiece.bpe.model" },
+        { "AlbertTokenizer", "spiece.model" }, { "BigBirdTokenizer", "spiece.model" },
+        { "DebertaV2Tokenizer", "spm.model" }, { "KoBertTokenizer", "tokenizer_*.model" },
+        { "KoBERTTokenizer", "tokenizer_*.model" }, { "LlamaTokenizer", "tokenizer.json" },
+        { "Qwen2Tokenizer", "tokenizer.json" }, { "PreTrainedTokenizer", "tokenizer.json" } };
+    static const char *const files[] = { "vocab.txt", "vocab.json", "sentencepiece.bpe.model",
+                                         "spiece.model", "spm.model" };
+    static const char albert[] = "{\"tokenizer_class\": \"AlbertTokenizer\"}";
+    for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+        put(files[f], SPECIALS "a\n", strlen(SPECIALS "a\n"));
+        for (size_t c = 0; c < sizeof classes / sizeof *classes; c++) {
+            if (strcmp(files[f], classes[c].wants) == 0) continue;
+            check_wrong_file(classes[c].class, "", classes[c].wants, files[f]);
+            check_wrong_file(classes[c].class, "Fast", classes[c].wants, files[f]);
+        }
+        take(files[f]);
+    }
+    check_refused(folder, MRC_ERR_ARG, "neither tokenizer.json nor vocab.txt", "no file");
+    // Beside its own file another one does not matter.
+    put("vocab.txt", SPECIALS "a\nb\n", strlen(SPECIALS "a\nb\n"));
+    copy_bytes("vocab.json");
+    copy_bytes("merges.txt");
+    static const struct { const char *config; int words; } both[] = {
+        { "{\"tokenizer_class\": \"RobertaTokenizer\"}", 0 },
+        { "{\"tokenizer_class\": \"BertTokenizer\"}", 1 }, { "{}", 1 } };
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+        put("tokenizer_config.json", both[i].config, strlen(both[i].config));
+        mrc_tokenizer *tok = load(folder);
+        CHECK(tok && (mrc_tokenizer_id(tok, "[CLS]") == 0) == both[i].words, "%s", both[i].config);
+        mrc_tokenizer_free(tok);
+    }
+    // What config.json names is a model: its class counts where the class's file is there.
+    take("tokenizer_config.json");
+    put("config.json", "{\"model_type\": \"deberta\"}", 25);
+    take("vocab.json");
+    mrc_tokenizer *tok = load(folder);
+    CHECK(tok && mrc_tokenizer_id(tok, "a") == 3, "deberta's config.json beside vocab.txt");
+    mrc_tokenizer_free(tok);
+    take("config.json");
+    take("merges.txt");
+    take("vocab.txt");
+    // ALBERT's file, but with the kind of model that BigBird's has.
+    put("tokenizer_config.json", albert, sizeof albert - 1);
+    put("spiece.model", "\x0a\x03\x0a\x01""a\x12\x02\x18\x02", 9);
+    check_refused(folder, MRC_ERR_UNSUPPORTED, "spiece.model: tokenizer_class AlbertTokenizer has "
+                  "no SentencePiece model of type BPE", "ALBERT's class and BigBird's model");
+    take("spiece.model");
+    take("tokenizer_config.json");
+}
+
 // SentencePiece models that are none.
 static void test_bad_models(void) {
     static const struct { const char *data; size_t bytes; const char *message; mrc_status status; }
@@ -1522,6 +1599,7 @@ int main(void) {
     test_no_merges();
     test_saved();
     test_kinds();
+    test_class_files();
     test_bad_models();
     test_splinter();
     test_trimmed();
