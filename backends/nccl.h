@@ -17,7 +17,7 @@
 //     mrc_comm_free(comm);            // before the backend; frees mpi as well
 //
 // Sums have the bits of adding one rank after the other: every rank sends each slice to its owner
-// (ncclSend, ncclRecv), who adds what it receives in the order of the ranks, by the backend's kernel
+// (ncclSend, ncclRecv), who adds what it receives in the order of the ranks, by its backend's
 // `fold`.  ncclAllReduce and ncclReduceScatter add in orders of their own and are never called.
 // Pieces travel on a stream of their own while the one before is added.
 //
@@ -42,7 +42,7 @@
 
 typedef struct mrc_nccl_desc {
     double timeout;                     // seconds without any progress; 0: for ever
-    size_t piece;                       // bytes of a message, whole numbers; 0: 8 MiB
+    size_t piece;                       // bytes of a message, a multiple of 64; 0: 8 MiB
 } mrc_nccl_desc;
 
 typedef struct mrc_nccl {
@@ -271,7 +271,7 @@ static mrc_status mrc_nccl_gather(mrc_comm *comm, mrc_backend *be, const mrc_com
     return MRC_OK;
 }
 
-// Nothing is on its way when reduce() and gather() return; sums are kernels on the backend's stream.
+// Nothing is on its way when reduce() and gather() return; sums are on the backend's stream.
 static mrc_status mrc_nccl_done(mrc_comm *comm) {
     (void)comm;
     return MRC_OK;
@@ -368,8 +368,8 @@ static mrc_status mrc_nccl_open(mrc_nccl *n, mrc_nccl_card *card) {
     return result == ncclSuccess ? MRC_OK : mrc_nccl_failed(n, result, what);
 }
 
-// The same for all ranks: the first error, two ranks on one device (NCCL would say "invalid usage"),
-// another version.
+// The same for all ranks: the first error, another version, two ranks on one device (of which NCCL
+// would say "invalid usage").
 static mrc_status mrc_nccl_judge(mrc_nccl *n, const mrc_nccl_card *all) {
     char *text = n->base.error;
     for (int r = 0; r < n->base.n_ranks; r++) {
@@ -423,8 +423,8 @@ static mrc_status mrc_nccl_begin(mrc_nccl *n) {
 }
 
 // Collective.  `be` is a cuda instance, each rank's on a device of its own; it outlives the
-// communicator, whose contexts have it too.  From then on `host` belongs to *out.  After an error it
-// is still the caller's, and host->error says what is wrong.
+// communicator, whose contexts have it too.  From then on `host` belongs to *out.  After an error
+// it is still the caller's, and host->error says what is wrong.
 __attribute__((unused))
 static mrc_status mrc_comm_nccl_new(mrc_comm **out, mrc_comm *host, mrc_backend *be,
                                     const mrc_nccl_desc *desc) {
@@ -441,8 +441,8 @@ static mrc_status mrc_comm_nccl_new(mrc_comm **out, mrc_comm *host, mrc_backend 
     n->host = host;
     n->be = be;
     n->timeout = desc ? desc->timeout : 0;
-    n->piece = (desc && desc->piece ? desc->piece : (size_t)8 << 20) / MRC_ALIGNMENT * MRC_ALIGNMENT;
-    if (!n->piece) n->piece = MRC_ALIGNMENT;
+    n->piece = desc && desc->piece ? desc->piece : (size_t)8 << 20;
+    n->piece = n->piece < MRC_ALIGNMENT ? MRC_ALIGNMENT : n->piece - n->piece % MRC_ALIGNMENT;
     const mrc_status s = mrc_nccl_begin(n);
     if (s == MRC_OK) {
         *out = &n->base;

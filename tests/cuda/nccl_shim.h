@@ -8,7 +8,7 @@
 //
 // What NCCL would answer by hanging, or not at all, is "invalid usage" with a text: a message
 // outside of a group, a call or an event while the last group is not yet on its stream (calls that
-// do not block), and messages of two ranks that do not match in kind, bytes or group.
+// do not block), and messages of two ranks that do not match in kind, bytes or order.
 //
 // A rank fails when it is told so, by nccl_shim_fault or MRC_NCCL_FAULT=KIND@RANK:GROUP:
 //     error       ncclCommGetAsyncError says ncclRemoteError from that group on
@@ -56,7 +56,7 @@ typedef enum nccl_shim_kind { NCCL_SHIM_MESSAGE, NCCL_SHIM_BROADCAST } nccl_shim
 
 // From one rank to another.  The sender fills it and sets `full`, the receiver clears it.
 typedef struct nccl_shim_slot {
-    unsigned       full, group;
+    unsigned       full;
     nccl_shim_kind kind;
     size_t         bytes, part;         // of the message, of this part
     char           data[NCCL_SHIM_SLOT];
@@ -106,7 +106,8 @@ static int nccl_shim_fails(const ncclComm_t c, const char *kind, unsigned group)
     static char word[16];
     const char *text = getenv("MRC_NCCL_FAULT");
     if (!nccl_shim.fault.kind && text
-        && sscanf(text, "%15[a-z]@%d:%u", word, &nccl_shim.fault.rank, &nccl_shim.fault.group) == 3) {
+        && sscanf(text, "%15[a-z]@%d:%u", word, &nccl_shim.fault.rank,
+                  &nccl_shim.fault.group) == 3) {
         nccl_shim.fault.kind = word;
     }
     return nccl_shim.fault.kind && !strcmp(nccl_shim.fault.kind, kind)
@@ -114,7 +115,7 @@ static int nccl_shim_fails(const ncclComm_t c, const char *kind, unsigned group)
 }
 
 // One part of a call, where the slot is free or full; whether the call is done.
-static int nccl_shim_step(ncclComm_t c, nccl_shim_call *call, unsigned group) {
+static int nccl_shim_step(ncclComm_t c, nccl_shim_call *call) {
     nccl_shim_slot *s = call->sends ? &c->area->slot[c->rank][call->peer]
                                     : &c->area->slot[call->peer][c->rank];
     if (call->at == call->bytes) return 1;
@@ -123,14 +124,13 @@ static int nccl_shim_step(ncclComm_t c, nccl_shim_call *call, unsigned group) {
     if (part > NCCL_SHIM_SLOT) part = NCCL_SHIM_SLOT;
     if (call->sends) {
         s->kind = call->kind;
-        s->group = group;
         s->bytes = call->bytes;
         s->part = part;
         memcpy(s->data, call->data + call->at, part);
     } else {
-        if (s->kind != call->kind || s->bytes != call->bytes || s->group != group) {
+        if (s->kind != call->kind || s->bytes != call->bytes) {
             nccl_shim_no(c, ncclInvalidUsage, s->bytes != call->bytes ? "sizes do not match"
-                         : s->group != group ? "groups do not match" : "kinds do not match");
+                                                                      : "kinds do not match");
             return 0;
         }
         memcpy(call->data + call->at, s->data, part);
@@ -154,7 +154,7 @@ static void nccl_shim_progress(ncclComm_t c) {
         for (int i = 0; i < g->n; i++) {
             nccl_shim_call *call = &g->call[i];
             int *before = &busy[call->sends][call->peer];
-            if (*before || !nccl_shim_step(c, call, w->done)) left = *before = 1;
+            if (*before || !nccl_shim_step(c, call)) left = *before = 1;
         }
         if (left) return;
         w->done++;
@@ -266,7 +266,7 @@ static ncclResult_t nccl_shim_add(ncclComm_t c, cudaStream_t s, nccl_shim_call c
     if (c->polls) return nccl_shim_no(c, ncclInvalidUsage, "a call before the last was accepted");
     if (call.peer < 0 || call.peer >= c->n || call.peer == c->rank || !call.data || !call.bytes
         || c->open.n == NCCL_SHIM_CALLS || (c->wire && c->wire != s)) {
-        return nccl_shim_no(c, ncclInvalidArgument, "a message to nobody, of nothing, or elsewhere");
+        return nccl_shim_no(c, ncclInvalidArgument, "a message to nobody, or of nothing");
     }
     c->wire = s;
     c->open.call[c->open.n++] = call;
