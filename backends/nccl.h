@@ -26,7 +26,9 @@
 // fails with the same text.
 #ifndef MRC_NCCL_H
 #define MRC_NCCL_H
-#ifndef NCCL_H_                         // tests bring a stand-in of NCCL and CUDA's runtime
+#if defined(MRC_NCCL_SHIM)              // tests bring a stand-in of NCCL and CUDA's runtime, and
+#include "nccl_shim.h"                  // tell the compiler where: -I tests/cuda
+#elif !defined(NCCL_H_)
 #include <cuda_runtime.h>
 #include <nccl.h>
 #endif

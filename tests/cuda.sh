@@ -115,18 +115,18 @@ cuda_ranks() {
     # shellcheck disable=SC2086
     if [ -z "$(cuda_compiler)" ] || ! echo '#include <nccl.h>' \
         | gcc $(nccl_flags "$(cuda_compiler)") -fsyntax-only -x c - 2>/dev/null; then
-        skip "no <nccl.h> beside nvcc, and MRC_NCCL names no folder of NCCL: train with the real one"
+        skip "no <nccl.h> beside nvcc, and MRC_NCCL names no folder of NCCL: train with it"
     else
         for compiler in gcc clang; do
             have $compiler || continue
-            if $compiler $STD $WARN -Werror $(nccl_flags "$(cuda_compiler)") $MPI_FLAGS -Wno-unused \
-                -fsyntax-only $NCCL_TRAIN; then ok
+            if $compiler $STD $WARN -Werror $(nccl_flags "$(cuda_compiler)") $MPI_FLAGS \
+                -Wno-unused-command-line-argument -fsyntax-only $NCCL_TRAIN; then ok
             else bad "$compiler: train with the real <nccl.h>"; fi
         done
     fi
     # shellcheck disable=SC2086
     if run_object cuda-gcc mrc && run_object cuda-gcc kernels && run_object cuda-gcc cuda \
-        && gcc $STD $WARN -Werror -O1 -pthread $MPI_FLAGS -include tests/cuda/nccl_shim.h \
+        && gcc $STD $WARN -Werror -O1 -pthread $MPI_FLAGS -DMRC_NCCL_SHIM -Itests/cuda \
             -c $NCCL_TRAIN -o "$1/train-ranks.o" \
         && g++ "$1/train-ranks.o" "$1/mrc.o" "$1/kernels.o" "$1/cuda.o" $MPI_FLAGS $LIBS \
             -o "$1/train-ranks"; then ok
@@ -165,7 +165,8 @@ nccl_refuses() {
 
 nccl_runs() {
     mpi_options=
-    mpirun --version 2>/dev/null | grep -q 'Open MPI' && mpi_options='--oversubscribe --bind-to none'
+    ! mpirun --version 2>/dev/null | grep -q 'Open MPI' \
+        || mpi_options='--oversubscribe --bind-to none'
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1       # in a container
     MRC_SHIM_DEVICES=4
     export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM MRC_SHIM_DEVICES

@@ -756,8 +756,8 @@ static int run_program(tool_program *program) {
                   r->checkpoint);
         train(r);
         if (is_writer(r)) finish(r);
-        ranks_leave(r);
     }
+    ranks_leave(r);
     close_run(r);
     return tool_finish();
 }
