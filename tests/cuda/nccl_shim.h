@@ -1,6 +1,6 @@
 // nccl_shim.h - the part of NCCL and of CUDA's runtime that backends/nccl.h uses, for processes on
-// the CUDA shim, whose device memory is the process's own.  C11; included before backends/nccl.h, or
-// by it with -DMRC_NCCL_SHIM.
+// the CUDA shim, whose device memory is the process's own.  C11; included before backends/nccl.h,
+// or by it with -DMRC_NCCL_SHIM.
 //
 // The ranks are processes, forked or started by mpirun.  ncclGetUniqueId makes a file whose name is
 // the id, and every rank maps it: it holds a slot for each pair of ranks, through which messages go
