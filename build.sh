@@ -204,7 +204,8 @@ cuda_compile() {
     # Several devices at a time, where this nvcc can.
     "$nvcc" --help | grep -q -- '--threads ' && codes="$codes --threads 0"
     # shellcheck disable=SC2086
-    "$nvcc" -std=c++17 -O3 -Werror all-warnings -Xcompiler -Wall $codes -c backends/cuda.cu \
+    "$nvcc" -std=c++17 -O3 ${WERROR:+-Werror all-warnings} -Xcompiler -Wall $codes \
+        -c backends/cuda.cu \
         -o "$1.tmp.$$" && mv -f "$1.tmp.$$" "$1"
 }
 

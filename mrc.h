@@ -77,8 +77,9 @@
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //
-// api.x declares functions, impl.x implements them (one api section may have several); op.x is one
-// op: its formula, its plain kernels, its builder and its backward.  In the comments below:
+// api.x declares functions; impl.x, often with other impl sections, implements them (api.weights:
+// impl.entries to impl.torch).  op.x is one op: its formula, its plain kernels, its builder and its
+// backward; op.common, op.vector, op.optim and op.table are not ops.  In the comments below:
 //     HF              Hugging Face, mostly its package transformers
 //     Rust package    HF's package tokenizers
 //     PARITY n        section n of tests/PARITY.md: the results that must equal those of a peer
@@ -110,7 +111,7 @@
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch
 //     >>impl.decode  >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy
 //     >>impl.decoders  >>impl.families  >>impl.config  >>impl.model  >>impl.forward
-//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
+//     >>impl.model_weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.fold
 //     >>impl.shards  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
@@ -1135,6 +1136,9 @@ typedef struct mrc_passage {
 typedef struct mrc_passages mrc_passages;
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key);
+// The same of a text that was read; name: of its file, for messages.
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key);
 MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
 MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
 // NULL past the end.
@@ -1297,7 +1301,8 @@ typedef struct mrc_fuse_desc {
     const double *weights;          // of each run; NULL: equal
     size_t        depth;            // how far a list is read; 0: all of it
 } mrc_fuse_desc;
-// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
+// is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
 
@@ -1321,7 +1326,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // DPR, of ColBERT (Stanford, PyLate, sentence-transformers 6) or of a cross-encoder.  The files in
 // the directory decide its kind, unless the caller asks for another head.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  With head LINEAR the files decide.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder.  The argument head is the
+// one expected; with LINEAR, the default of a configuration, the files decide.
 // pooling ("cls", "mean", ..), for POOL only, replaces the pooling of the folder, which then needs
 // no file that describes its pooling.  With pooling NULL the folder decides.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
@@ -1339,6 +1345,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
+    int                  one_token_type;    // 1: a pair's token types are 0, as DPR's own code has
+    int                  skip_unknown;      // 1: [UNK] rows of ColBERT's passages do not count
 } mrc_encoder_desc;
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc);
@@ -1535,7 +1543,7 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 //
 // An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
 // reverse, each once, and leaves the gradients of the parameters in the context.  The section also
-// has activation checkpointing, mrc_drop() and custom nodes.
+// has activation checkpointing, mrc_drop(), which frees a tensor's data early, and custom nodes.
 //==============================================================================
 // Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
 // is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
@@ -2424,7 +2432,7 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
 // Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
+// renamed, folder synced.  A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -2523,7 +2531,8 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
 //     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
 //                    bits wide and other operands may be f32 (naive)
-// These passes compile kernels only.  So an op's formula, kernels and builder are in one place.
+// These passes skip all that is not a kernel, so that one section can have an op's kernels together
+// with its formula and its builder.
 // The #include has the name "mrc.h" (MRC_SELF) and not __FILE__, which fails for "dir/mrc.h": a
 // quoted path is looked up from the folder of the file that includes it.
 // MRC__T(fill_table) is the only function of a pass that the core calls.  So kernels can be
@@ -3087,6 +3096,8 @@ static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size
 //     chunk (one backend alloc)      chunk
 //     [live][free  ][live][live]     [live][free       ]      blocks in address order
 //
+// Everything is made in a frame, which has a number: parameters in frame 0; a mark opens the next
+// frame, and a rewind to that mark ends this frame and all newer ones.
 // Allocation is best fit, and the free end of a chunk is used last.  So offsets depend only on the
 // sequence of calls, not on addresses, nor on the size of a chunk that is large enough; and the
 // extent that a plan finds on the null backend is exact.  Release joins free neighbours of one
@@ -4592,16 +4603,26 @@ struct mrc_file_writer {
     int        fd;                  // -1 after a failure: the temporary file is gone
     mrc_status failure;
     uint64_t   written, reserved;
-    char      *temporary, *path;    // both behind the struct
+    char      *temporary, *path;    // both behind the struct; temporary "": written in place
 };
 
 // Keeps the failure for commit, and leaves nothing behind.
 static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     if (w->failure == MRC_OK) w->failure = failure;
     if (w->fd >= 0) close(w->fd);
-    if (w->fd >= 0) unlink(w->temporary);
+    if (w->fd >= 0 && *w->temporary) unlink(w->temporary);
     w->fd = -1;
     return failure;
+}
+
+// Whether path is something that a rename would take away from others: a device, a pipe, a socket.
+// /dev/stdout is that for any file too, as a link to an open one.
+static int mrc__is_stream(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return 0;
+    if (!S_ISREG(info.st_mode)) return 1;
+    if (strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0) return 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 // Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
@@ -4610,6 +4631,10 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
 static int mrc__writer_open(mrc_file_writer *w, size_t room) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = -1;
+    if (mrc__is_stream(w->path)) {
+        do fd = open(w->path, O_WRONLY | O_APPEND | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+        return fd;
+    }
     for (unsigned k = 0; k < 10000; k++) {
         int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
         if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
@@ -4635,7 +4660,8 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->temporary = w->path + bytes;
     w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
+        const char *name = *w->temporary ? w->temporary : path;
+        mrc_status s = mrc__write_fail(ctx, errno, name, *w->temporary ? "create it" : "open it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4647,7 +4673,7 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
 // say so, and are written to all the same.
 static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     int e = 0;
-    if (bytes == 0) return MRC_OK;
+    if (bytes == 0 || !*w->temporary) return MRC_OK;
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
@@ -4697,14 +4723,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
+    const int in_place = !*w->temporary;
+    if (!in_place && fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
-        unlink(w->temporary);
+        if (!in_place) unlink(w->temporary);
         return s;
     }
+    if (in_place) return MRC_OK;
     if (rename(w->temporary, w->path) != 0) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
@@ -7013,7 +7041,8 @@ MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_weights **out, const char *pa
 // The memory of a tensor of a step is in the step arena; a mrc_params has an arena of its own.
 // mrc_batch_new() checks the arrays of a batch, so that kernels need not check them.
 //==============================================================================
-// Sets all fields of t except its memory, and *bytes, the memory that it needs.  Returns NULL, or
+// Sets *bytes to the size of the memory that t needs, and all fields of t but the memory.
+// Returns NULL, or
 // an error message for a bad shape or dtype.
 static const char *mrc__tensor_init(mrc_tensor *t, mrc_dtype dtype, int ndim, const size_t *shape,
                                     size_t *bytes) {
@@ -8629,7 +8658,8 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.dropout
-//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)), u as in api.random
+//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)),
+//   p the rate, u the word of the element (api.random)
 //   dx = keep * dy / (1 - p)
 //
 // x (N, H) packed rows.  Saves nothing: backward computes the mask again, from the key in the node.
@@ -8903,7 +8933,7 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // >>op.attention
 //   per sequence and head, over its rows i, j, keys j < real_len:
 //   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
-//   y_i  = sum_j m_ij p_ij v_j           m: 0 or 1 / (1 - p), the dropout mask of the weights
+//   y_i  = sum_j m_ij p_ij v_j           m: the weights' dropout mask, 0 or 1 / (1 - rate)
 //
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
@@ -9291,7 +9321,7 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.add_norm
-//   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
+//   u = residual + dropout(x)      y = layer_norm(u, weight, bias)
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
 // x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
@@ -10114,7 +10144,8 @@ static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
 //   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
 //   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
-//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), alpha the weight of target y (1 where
+//   none is given), g the gamma of mrc_loss, t_i = [i = y] unless smoothed:
 //     cross-entropy    f = -lp_y                       slope = 1
 //     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
 //                      (reference: the first term alone, because its backward treats p as constant)
@@ -10481,8 +10512,9 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 // >>op.pool
 //   one row for each sequence, from its rows p with skip <= p < real_len:
-//   cls first   last last   max largest of each column
-//   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
+//   cls        the first of these rows        last       the last one
+//   max        the largest of each column     mean       sum / T,  T: how many rows these are
+//   mean_sqrt  sum / sqrt(T)                  weighted   sum of (p + 1) x_p / sum of (p + 1)
 //   dx_p = dy times the row's share; for max, dy goes to the first row with the largest value
 //
 // x (N, H) -> (S, H), as sentence-transformers pools.  skip is the number of rows of a prompt.  The
@@ -11061,7 +11093,8 @@ static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 //   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
-//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           where g is nearly orthogonal to p:
+//               u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
 //           p -= lr wd p;  p -= lr / (1 - b1^t) * u
 //   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
 //   averages (m = decay m + (1 - decay) p) and an adversary's step (p += eps g / |g|) are axpby
@@ -11907,8 +11940,8 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 // after the other: a tile reads one word of each row, so nothing is transposed.
 //
 // Weights for prediction are packed in advance, all panels one after the other, each with all of k.
-// Then b is not packed again.  Only when the machine cannot multiply the form of the weights, each
-// slice is converted to a wider form first.
+// Then b is not packed again.  If the machine cannot multiply the form of the weights, each slice
+// is first converted to a wider form.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packed panels are in the instance's scratch memory.  Products are fused with
@@ -12125,7 +12158,8 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
 //
 // A pass of mrc.h with MRC__PASS_WORDS makes the tiles of one instruction that multiplies words:
 // MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of sums;
-// MRC__WDOT(sum, a, b) adds to each lane the products within word a and the lane's word of b.
+// MRC__WDOT(sum, a, b) adds to each lane of sum the dot product of word a and that lane's word
+// of b.
 //   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
 //   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
 //   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
@@ -17681,6 +17715,9 @@ static mrc_status mrc__tok_no_memory(mrc__tok_source *src) {
     return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the tokenizer", src->path.data);
 }
 
+// Of a text of n bytes, how many a message shows.
+static int mrc__shown(size_t n) { return (int)mrc__min(n, 60); }
+
 // Gives an id its text; `at` is where it stands in the file.
 static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
                                     const char *text, size_t bytes, int64_t id) {
@@ -17697,7 +17734,7 @@ static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, co
     if (old && strlen(old) == bytes && memcmp(old, text, bytes) == 0) return MRC_OK;
     if (old)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "id %lld has two tokens: \"%.60s\" and "
-                             "\"%.*s\"", (long long)id, old, (int)(bytes < 60 ? bytes : 60), text);
+                             "\"%.*s\"", (long long)id, old, mrc__shown(bytes), text);
     tok->token_at[id] = tok->pool.bytes;
     mrc_text_add(&tok->pool, text, bytes);
     mrc_text_add(&tok->pool, "", 1);
@@ -18768,10 +18805,10 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // The syntax that such files use is accepted: | ( ) (?: ) (?i: ), classes with ranges, escapes and
 // the properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n}
 // and their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  Everything else
-// is refused by name.  The match is the one that a backtracking engine finds first, but it is found
-// without backtracking (Thompson 1968; Pike's threads in order of preference): for each character
-// that a match looks at, it takes at most as many steps as the compiled expression has
-// instructions.
+// is refused by name, and so is what matches the empty text.  The match is the one that a
+// backtracking engine finds first, but it is found without backtracking (Thompson 1968; Pike's
+// threads in order of preference): for each character that a match looks at, it takes at most as
+// many steps as the compiled expression has instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19073,10 +19110,33 @@ static int mrc__regex_counts(mrc__regex_reader *p, size_t *least, size_t *most) 
         return mrc__regex_wrong(p, "a repetition of no times");
     return 1;
 }
-// Repeats the instructions from `begin` on.
+// Whether what begins at instruction `from` may come to its end without a character.  What looks
+// ahead may always hold: (?=a)(?!b) does at an a, though no character is in every set or in none.
+static int mrc__regex_may_be_empty(const mrc__tok_regex *x, size_t from) {
+    uint16_t stack[MRC__REGEX_OPS + 1];
+    unsigned char seen[MRC__REGEX_OPS] = {0};
+    size_t depth = 0;
+    stack[depth++] = (uint16_t)from;
+    while (depth > 0) {
+        size_t at = stack[--depth];
+        if (at == x->n) return 1;
+        const mrc__regex_op *o = &x->op[at];
+        if (o->kind == MRC__REGEX_SET || seen[at]) continue;
+        seen[at] = 1;
+        const int steps = o->kind == MRC__REGEX_SPLIT || o->kind == MRC__REGEX_JUMP;
+        stack[depth++] = (uint16_t)((int)at + (steps ? o->a : 1));
+        if (o->kind == MRC__REGEX_SPLIT) stack[depth++] = (uint16_t)((int)at + o->b);
+    }
+    return 0;
+}
+
+// Repeats the instructions from `begin` on.  Without a bound only what has a character: engines
+// that backtrack end a loop at its first empty round, which threads cannot tell from a later one.
 static int mrc__regex_repeat(mrc__regex_reader *p, size_t begin, size_t least, size_t most,
                              int lazy) {
     mrc__tok_regex *x = p->x;
+    if (!most && mrc__regex_may_be_empty(x, begin))
+        return mrc__regex_wrong(p, "a repetition without a bound of what may be empty");
     const size_t size = x->n - begin;
     mrc__regex_op part[MRC__REGEX_OPS];
     memcpy(part, &x->op[begin], size * sizeof *part);
@@ -19183,15 +19243,8 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
     p.end = p.s + text->bytes;
     int good = mrc__regex_choice(&p, 0)
             && (p.s == p.end || mrc__regex_wrong(&p, "a ) without its ("))
+            && (!mrc__regex_may_be_empty(x, 0) || mrc__regex_wrong(&p, "it matches the empty text"))
             && mrc__regex_op_add(&p, MRC__REGEX_MATCH, 0, 0, 0);
-    for (int ahead = 0; good && ahead < 2; ahead++) {
-        mrc__regex_list list = { .n = 0 };
-        mrc__regex_follow(x, &list, 0, 0, ahead ? UINT64_MAX : 0);
-        for (size_t i = 0; good && i < list.n; i++) {
-            if (x->op[list.thread[i].op].kind == MRC__REGEX_MATCH)
-                good = mrc__regex_wrong(&p, "it matches the empty text");
-        }
-    }
     if (!good)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "the regular expression \"%.200s\" "
                              "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
@@ -20300,19 +20353,19 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
     int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
     if (left < 0 || right < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
-                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             "vocabulary (\"%.*s\")", mrc__shown(left < 0 ? a_bytes : b_bytes),
                              left < 0 ? a : b);
     if (both < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
-                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             "not in the vocabulary", mrc__shown(a_bytes), a, mrc__shown(b_bytes),
                              b);
     size_t n = tok->merges.n_nodes;
     if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
         return mrc__bpe_no_memory(src);
     if (node < n)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
-                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
-                             (int)(b_bytes % 61), b, (unsigned)node, n);
+                             "twice: as number %u and %zu", mrc__shown(a_bytes), a,
+                             mrc__shown(b_bytes), b, (unsigned)node, n);
     tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
@@ -20324,7 +20377,7 @@ static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, 
     size_t n = space ? (size_t)(space - text) : 0;
     if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
-                             "tokens with a space between them)", (int)(bytes % 61), text);
+                             "tokens with a space between them)", mrc__shown(bytes), text);
     return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
 }
 
@@ -21456,7 +21509,7 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
         int32_t id = mrc__tok_id(tok, p->text, p->bytes);
         if (id < 0 && p->type == MRC__PIECE_NORMAL)
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
-                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+                             "\"%.*s\"", src->path.data, mrc__shown(p->bytes), p->text);
         if (id >= 0) tok->scores[id] = p->score;
     }
     tok->unk = mrc__tok_id(tok, "[UNK]", 5);
@@ -21465,13 +21518,13 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
 
 // BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
 // left part, then the longer right one.
-typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, rest; }
     mrc__sp_merge;
 static int mrc__sp_compare_merges(const void *a, const void *b) {
     const mrc__sp_merge *x = a, *y = b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    if (x->rest != y->rest) return x->rest > y->rest ? -1 : 1;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
@@ -21482,6 +21535,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
     mrc_status status = MRC_OK;
     for (size_t i = 0; i < m->n; i++) {
         const mrc__sp_piece *p = &m->pieces[i];
+        const size_t total = mrc_utf8_length(p->text, p->bytes);
         uint32_t node = 0;
         size_t chars = 0;
         for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
@@ -21497,7 +21551,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
                 return mrc__tok_no_memory(src);
             }
             ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
-                                                          (int32_t)n, chars, p->bytes };
+                                                          (int32_t)n, chars, total - chars };
             n++;
         }
     }
@@ -22492,7 +22546,8 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 // Format" and in its Schema.fbs and Message.fbs.
 //
 // Every position is checked against the size of what it points into before it is read; offsets must
-// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// not fall; text must be UTF-8.  No column may have more values than its batch's body has bits, so
+// the
 // work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
 // JSONL file, so rows are checked in one place only.  Columns that no example needs are skipped,
 // whatever their type; a needed column of another type is refused by its name.
@@ -26844,6 +26899,15 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+static void mrc__make_projection(mrc__builder *b, size_t in, const char *name) {
+    const mrc_encoder_config *e = &b->m->config.encoder;
+    mrc__map *to = &b->m->weights->answer;
+    if (!e->projection_size) return;
+    if (e->projection_bias) *to = mrc__make_linear(b, e->projection_size, in, name);
+    else to->weight = mrc__make(b, e->projection_size, in, MRC__INIT_NORMAL,
+                                b->m->config.initializer_range, "%s.weight", name);
+}
+
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
 static void mrc__make_retrieval(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
@@ -26855,18 +26919,11 @@ static void mrc__make_retrieval(mrc__builder *b) {
     if (c->head == MRC_HEAD_POOL) {
         for (int i = 0; i < MRC_POOLING_COUNT; i++) kinds += e->poolings >> i & 1;
         if (e->pooler) w->dense = mrc__make_linear(b, h, h, pooler);
-        if (e->projection_size && e->projection_bias) {
-            w->answer = mrc__make_linear(b, e->projection_size, kinds * h, "dense.linear");
-        } else if (e->projection_size) {
-            w->answer.weight = mrc__make(b, e->projection_size, kinds * h, MRC__INIT_NORMAL,
-                                         c->initializer_range, "dense.linear.weight");
-        }
+        mrc__make_projection(b, kinds * h, "dense.linear");
         return;
     }
     if (c->head == MRC_HEAD_TOKENS) {
-        if (!e->projection_size) return;
-        w->answer.weight = mrc__make(b, e->projection_size, h, MRC__INIT_NORMAL,
-                                     c->initializer_range, "linear.weight");
+        mrc__make_projection(b, h, "linear");
         return;
     }
     const mrc__score_form f = mrc__score_form_of(c);
@@ -27661,6 +27718,16 @@ static mrc_status mrc__batch_of_rows(mrc_ctx *ctx, const mrc_batch *batch, mrc_b
     return s;
 }
 
+// The projection of a head for retrieval, where it has one.
+static mrc_tensor *mrc__project(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc__map *w = &m->weights->answer;
+    if (!e->projection_size || !x) return x;
+    mrc_tensor *bias = w->bias ? w->bias
+                     : mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size);
+    return mrc_linear(ctx, x, w->weight, bias, e->projection_act);
+}
+
 // One vector a sequence: the poolings side by side, the projection, the norm.
 static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, size_t skip,
                                   const mrc_batch *batch) {
@@ -27677,23 +27744,13 @@ static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, siz
     }
     if (e->pooler) y = mrc_linear(ctx, y, m->weights->dense.weight, m->weights->dense.bias,
                                   MRC_ACT_TANH);
-    if (e->projection_size && y) {
-        mrc_tensor *bias = m->weights->answer.bias;
-        if (!bias) bias = mrc__zeros(ctx, mrc__stat_dtype(y->dtype), e->projection_size);
-        y = mrc_linear(ctx, y, m->weights->answer.weight, bias, e->projection_act);
-    }
+    y = mrc__project(ctx, m, y);
     return e->normalize ? mrc_normalize(ctx, y) : y;
 }
 
 // One vector a row, of length 1.
 static mrc_tensor *mrc__tokens_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
-    const mrc_encoder_config *e = &m->config.encoder;
-    if (e->projection_size) {
-        x = mrc_linear(ctx, x, m->weights->answer.weight,
-                       x ? mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size) : NULL,
-                       MRC_ACT_NONE);
-    }
-    return mrc_normalize(ctx, x);
+    return mrc_normalize(ctx, mrc__project(ctx, m, x));
 }
 
 // One or two logits a sequence, from its first row.
@@ -27971,7 +28028,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
 #endif // core pass
 
 //==============================================================================
-// >>impl.weights   opens a model's weights: one safetensors or PyTorch file, or shards and an index
+// >>impl.model_weights   opens a model's weights: a safetensors or PyTorch file, or its shards
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SHARDS_MAX 4096
@@ -28137,11 +28194,11 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_weights **out, const char *
 #endif // core pass
 
 //==============================================================================
-// >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
-//                       transformers open: the oldest spelling that all of them still read
+// >>impl.encoder_save   writes an encoder's directory for the Python packages that open it
 //
-// These are the files beside config.json and the weights.  The projection of such a directory is
-// read here too.
+// It writes the files beside config.json and the weights, in the oldest format that
+// sentence-transformers, PyLate, Stanford's ColBERT and transformers all still read.  The
+// projection of such a directory is read here too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
@@ -28684,12 +28741,15 @@ static int mrc__tower(mrc_ctx *ctx, const char *path, int question, char *out) {
 
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out);
 
-// Two towers: each as a model of its own, with one head, then as one.
+// Two towers: each as a model of its own, with one head, then as one.  A folder of two towers in
+// place of one is its tower of that side.
 static mrc_status mrc__towers_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc,
                                    const char *passages, const char *questions) {
-    char base[MRC__PATH_BYTES];
+    char base[MRC__PATH_BYTES], towers[2][MRC__PATH_BYTES];
     mrc_model_load_desc own = *desc;
     mrc_model *q = NULL;
+    if (mrc__tower(ctx, passages, 0, towers[0])) passages = towers[0];
+    if (mrc__tower(ctx, questions, 1, towers[1])) questions = towers[1];
     own.question_path = NULL;
     own.path = passages;
     if (!own.dense_path || own.dense_path == desc->path) own.dense_path = passages;
@@ -30852,6 +30912,7 @@ typedef struct mrc__ps_loader {
     mrc_passages *p;
     const char   *path, *text_key;
     int           quoted;           // a table with Python's csv quoting
+    size_t        joined;           // fields of it that hold tabs or line breaks
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -30945,17 +31006,28 @@ static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
 // is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
 // lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
 // have no line of names: so they are told apart, and a quote in a plain file never joins lines.
+// csv ends a field behind its last quote; where text follows, a plain file has that line of names,
+// and what its quotes would join is refused.
 // Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
     if (l->quoted && *at < bytes && text[*at] == '"') {
+        int joins = 0;
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
             *line += text[*at] == '\n';
+            joins |= text[*at] == '\n' || text[*at] == '\t';
             mrc_text_add(field, text + *at, 1);
+        }
+        l->joined += joins != 0;
+        if (joins && *at + 1 < bytes && !strchr("\t\r\n", text[*at + 1])) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that ends on line %zu "
+                             "inside a field (in a file whose first line is \"id, text, title\" "
+                             "Python's csv has a tab or the line's end behind it; without that "
+                             "line quotes are text)", l->path, begun, *line);
         }
         if (*at == bytes) {
             return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
@@ -31005,6 +31077,10 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
                              n > 2 ? field[2].bytes : 0, field[1].data, field[1].bytes));
     }
+    if (l->joined) {
+        mrc__note(l->ctx, "%s: the tabs and line breaks of %zu fields stand in quotes and are "
+                  "text, as Python's csv writes them", l->path, l->joined);
+    }
     return MRC_OK;
 }
 
@@ -31031,6 +31107,20 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     return s;
 }
 
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key) {
+    MRC__ARG(ctx, !out || !name || !text);
+    *out = NULL;
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    if (!p) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", name);
+    mrc__ps_loader l = { .ctx = ctx, .p = p, .path = name, .text_key = text_key };
+    p->pool.host = ctx->host;
+    mrc_status s = mrc__ps_read(&l, text, bytes);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
     MRC__ARG(ctx, !out || !path);
@@ -31038,18 +31128,8 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     size_t bytes;
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
-    mrc_status s = MRC_ERR_MEM;
-    if (p) {
-        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
-        p->pool.host = ctx->host;
-        s = mrc__ps_read(&l, text, bytes);
-    } else {
-        mrc__fail(ctx, s, "%s: out of memory", path);
-    }
+    mrc_status s = mrc_passages_parse(ctx, out, path, text, bytes, text_key);
     mrc_file_free(ctx, text);
-    if (s == MRC_OK) *out = p;
-    else mrc_passages_free(p);
     return s;
 }
 
@@ -33069,20 +33149,24 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
 static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
-    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    double min = 0, max = 0, sum = 0, square = 0;
+    size_t finite = 0;
     for (size_t i = 0; i < n; i++) {
         double x = run->list[i].score;
-        if (x < min) min = x;
-        if (x > max) max = x;
+        if (!isfinite(x)) continue;
+        if (!finite || x < min) min = x;
+        if (!finite || x > max) max = x;
         sum += x;
+        finite++;
     }
-    double mean = n ? sum / (double)n : 0;
+    double mean = finite ? sum / (double)finite : 0;
     for (size_t i = 0; i < n; i++) {
-        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+        double x = run->list[i].score - mean;
+        if (isfinite(x)) square += x * x;
     }
     if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
     if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
-    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    double scale = 1 / fmax(sqrt(square / (double)(finite ? finite : 1)), 1e-9);
     return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
 }
 
@@ -33104,6 +33188,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     memset(seen, 0, n);
     for (size_t i = 0; i < depth; i++) {
         size_t low = 0, high = n;
+        if (desc->method != MRC_FUSE_RRF && !isfinite(run->list[i].score)) continue;
         while (low < high) {
             size_t middle = low + (high - low) / 2;
             if (out[middle].passage < run->list[i].passage) low = middle + 1;
@@ -34324,6 +34409,7 @@ MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_ve
     b.end.width = v->width;
     b.end.fingerprint = desc->fingerprint;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, v->offsets ? "tokens.bin" : "vectors.bin"));
+    MRC__TRY(mrc__vectors_finite(ctx, v, "index"));
     MRC__TRY(mrc_dir_new(ctx, path));
     mrc_status s = MRC_OK;
     if (desc->similarity == MRC_SIMILARITY_COS) {
@@ -34441,17 +34527,24 @@ MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
         { e->recall[0], e->recall[1], e->recall[2] } };
 }
 
+static mrc_status mrc__dense_finite(const mrc_dense *d, size_t row, const float *x) {
+    for (size_t k = 0; k < d->end.width; k++) {
+        if (fabsf(x[k]) <= FLT_MAX) continue;
+        return mrc__blocks_broken(&d->file, "row %zu has a number that is not finite", row);
+    }
+    return MRC_OK;
+}
+
 // Rows `first` to first + n as floats, `width` apart or more.
 static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *to, size_t apart) {
     const mrc__dense_end *e = &d->end;
     size_t stride = mrc__dense_stride(e), width = (size_t)e->width;
-    if (e->form >= MRC_FORM_INT8) {
-        for (size_t i = 0; i < n; i++) {
-            MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
-                                      to + i * apart, width * 4));
-        }
-        return MRC_OK;
+    for (size_t i = 0; e->form >= MRC_FORM_INT8 && i < n; i++) {
+        MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
+                                  to + i * apart, width * 4));
+        MRC__TRY(mrc__dense_finite(d, first + i, to + i * apart));
     }
+    if (e->form >= MRC_FORM_INT8) return MRC_OK;
     unsigned char *row = d->ctx->host.alloc(d->ctx->host.user, stride);
     if (!row) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
     mrc_status s = MRC_OK;
@@ -34464,11 +34557,8 @@ static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *t
             if (e->form == MRC_FORM_F32) memcpy(&x, row + 4 * k, 4);
             else x = (memcpy(&half, row + 2 * k, 2), mrc__from_bf16(half));
             to[i * apart + k] = x;
-            if (!(fabsf(x) <= FLT_MAX)) {
-                s = mrc__blocks_broken(&d->file, "row %zu has a number that is not finite",
-                                       first + i);
-            }
         }
+        if (s == MRC_OK) s = mrc__dense_finite(d, first + i, to + i * apart);
     }
     d->ctx->host.free(d->ctx->host.user, row);
     return s;
@@ -34789,6 +34879,7 @@ static mrc_status mrc__dense_load_graph(mrc_dense *d) {
     mrc__graph *g = &d->graph;
     size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
     if (d->padded) return MRC_OK;
+    if (g->host.free) mrc__graph_free(g);       // what an attempt that failed has left
     *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
                        .ef_construction = e->ef_construction, .entry = e->entry };
     if (e->similarity == MRC_SIMILARITY_DOT) {
@@ -35082,6 +35173,7 @@ static mrc_status mrc__search_queries(mrc_dense *d, const mrc_vectors *queries, 
                          queries->offsets ? "token" : "text", (unsigned long long)d->end.width,
                          tokens ? "token" : "text");
     }
+    MRC__TRY(mrc__vectors_finite(d->ctx, queries, "queries"));
     *own = d->ctx->host.alloc(d->ctx->host.user, (elements + 1) * sizeof **own);
     if (!*own) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
     memcpy(*own, queries->rows, elements * sizeof **own);
@@ -35772,15 +35864,16 @@ static mrc_status mrc__encoder_rows(mrc_encoder *e, mrc_side side, const char *t
     MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, text, bytes, second, second_bytes,
                                   &options));
     const mrc_encoding *x = &list.list[0];
-    size_t real = x->n + (size_t)marked, n = real;
+    // The marker is row 1; row 0 of an empty text without special tokens.
+    size_t real = x->n + (size_t)marked, n = real, place = mrc__min(x->n, 1);
     if (tokens && query && c->query_expansion && n < longest) n = longest;
     mrc_status s = mrc__text_rows_new(e->ctx, out, n);
     for (size_t i = 0; i < n && s == MRC_OK; i++) {
-        size_t from = i - (size_t)(marked && i > 1);
-        int pad = i >= real;
+        size_t from = i - (size_t)(marked && i > place);
+        int pad = i >= real, marker = marked && i == place;
         out->feature.input_ids[i] = pad ? mrc_tokenizer_special(e->tok).mask
-                                  : marked && i == 1 ? e->marker[side] : x->input_ids[from];
-        if (!pad && !(marked && i == 1) && !c->one_token_type && !tokens) {
+                                  : marker ? e->marker[side] : x->input_ids[from];
+        if (!pad && !marker && !c->one_token_type && !tokens) {
             out->feature.token_type_ids[i] = x->token_type_ids[from];
         }
         out->keep[i] = query || !mrc__encoder_skips(e, out->feature.input_ids[i]);
@@ -36083,24 +36176,49 @@ static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
     return MRC_OK;
 }
 
-// The CRC-32C of the weights' file above that of what the text rules are.
-static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
+// Goes on with a checksum over a folder's weights, of shards each file.
+static mrc_status mrc__print_weights(mrc_ctx *ctx, const char *folder, uint32_t *crc) {
     char file[MRC__PATH_BYTES];
-    uint32_t crc = 0, rules;
+    mrc_weights *st = NULL;
     uint64_t bytes;
-    MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "model.safetensors"));
-    if (mrc_path_kind(file) != MRC_PATH_FILE) {
-        MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "pytorch_model.bin"));
+    uint32_t one;
+    int there;
+    MRC__TRY(mrc__weights_path(ctx, folder, file, &there));
+    if (!there) return MRC_OK;
+    const int shards = mrc__ends_with(file, ".index.json");
+    if (shards) MRC__TRY(mrc_weights_open(ctx, &st, file));
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; s == MRC_OK && i < (shards ? st->n_shards : 1); i++) {
+        s = mrc_file_crc32c(ctx, shards ? st->shards[i]->path : file, &one, &bytes);
+        if (s == MRC_OK) *crc = mrc_crc32c(*crc, &one, sizeof one);
     }
-    if (mrc_path_kind(file) == MRC_PATH_FILE) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
+    mrc_weights_close(st);
+    return s;
+}
+// The same over all that makes vectors: the encoder, and the projection that stands apart.
+static mrc_status mrc__print_folder(const mrc_encoder *e, const char *path, uint32_t *crc) {
+    char folder[MRC__PATH_BYTES];
+    MRC__TRY(mrc__encoder_base(e->ctx, path, folder));
+    MRC__TRY(mrc__print_weights(e->ctx, folder, crc));
+    if (!mrc__dense_folder(e->ctx, e->model, path, folder)) return MRC_OK;
+    return mrc__print_weights(e->ctx, folder, crc);
+}
+
+// The checksum of the weights above that of what the text rules are: of what made the passages'
+// vectors, as the tower of questions may be named later.  Left out: what an encoder_desc may ask of
+// passages alone, as questions are asked without it.
+static mrc_status mrc__encoder_print(mrc_encoder *e, const char *path) {
+    uint32_t crc = 0, rules;
+    MRC__TRY(mrc__print_folder(e, path, &crc));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
-                     "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
-                     c->exclude_prompt, c->projection_size, c->query_max_length,
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %d %d %d %zu %zu %d %d %d [%s] [%s] [%s] "
+                     "[%s] [%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
+                     c->exclude_prompt, c->projection_size, c->projection_bias,
+                     (int)c->projection_act, c->normalize, c->query_max_length,
                      c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
-                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
-                     c->query_marker, c->passage_marker);
+                     c->skiplist, c->query_prompt, c->passage_prompt, c->query_marker,
+                     c->passage_marker);
     rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     e->fingerprint = (uint64_t)crc << 32 | rules;
     return MRC_OK;
@@ -36140,6 +36258,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         size_t n = desc->max_length < longest ? desc->max_length : longest;
         c->query_max_length = c->passage_max_length = n;
     }
+    if (desc->one_token_type) c->one_token_type = 1;
+    if (desc->skip_unknown) c->skip_unknown = 1;
     if (c->query_max_length < 4 || c->passage_max_length < 4) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
                          path, c->query_max_length, c->passage_max_length);
@@ -36156,10 +36276,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     e->model = desc->model;
     if (!e->model) {
         const char *questions = desc->query_path;
-        if (!questions && mrc__tower(ctx, path, 0, passages) && mrc__tower(ctx, path, 1, query)) {
-            load.dense_path = passages;
-            questions = query;
-        }
+        if (mrc__tower(ctx, path, 0, passages)) load.dense_path = passages;
+        if (mrc__tower(ctx, questions ? questions : path, 1, query)) questions = query;
         load.question_path = questions;
         if (questions) MRC__TRY(mrc__encoder_towers(e, path, questions, desc->pooling));
         MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
@@ -36180,7 +36298,7 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_QUERY));
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_PASSAGE));
     e->batch_rows = desc->batch_rows ? desc->batch_rows : 4096;
-    return mrc__encoder_print(e, base);
+    return mrc__encoder_print(e, load.dense_path);
 }
 
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
@@ -36540,6 +36658,13 @@ static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
     return n;
 }
 
+// Lines are read to their end, which a zero byte would be too: the rest would be lost.
+static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
+    const char *zero = memchr(text, 0, bytes);
+    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
+                                      "offset %zu)", path, (size_t)(zero - text));
+}
+
 // MS MARCO's triples: texts, or ids.
 static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     size_t number = 0;
@@ -36613,6 +36738,7 @@ static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const c
     size_t bytes, number = 0;
     *j = (mrc__judgements){0};
     MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
+    MRC__TRY(mrc__no_zero(ctx, path, j->text, bytes));
     for (char *line = j->text, *next; line && *line; line = next) {
         char *field[8], *end = NULL;
         next = strchr(line, '\n');
@@ -36687,11 +36813,11 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
         size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
-        size_t most = kept + (to >= from ? to - from + 1 : 0);
+        size_t end = mrc__min(to, n), most = kept + (end >= from ? end - from + 1 : 0);
         uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
         if (!list) s = mrc__pairs_memory(l);
         if (list && kept) memcpy(list, x->negatives, kept * sizeof *list);
-        for (size_t k = from - 1; list && k < n && k < to; k++) {
+        for (size_t k = from - 1; list && k < end; k++) {
             const char *id = j.list[first + k].passage;
             const mrc_passage *text = mrc__ids_find(&l->corpus_ids, id);
             missing += !text;
@@ -36795,6 +36921,7 @@ static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes
                              "%zu%s", l->path, (unsigned)(unsigned char)text[valid], valid,
                              mrc__utf8_hint(text + valid, bytes - valid));
         }
+        MRC__TRY(mrc__no_zero(l->ctx, l->path, text, bytes));
         return mrc__pairs_triples(l, text);
     }
     int is_lines = mrc__ds_is_jsonl(l->ctx, text, bytes);
@@ -36942,6 +37069,16 @@ static size_t mrc__pairs_draw(const mrc_pair *x, size_t index, size_t k, uint64_
     return k;
 }
 
+// The most negatives that a question of the list is given, of all questions where queries is NULL.
+static size_t mrc__pairs_most(const mrc_pairs *p, const uint32_t *queries, size_t n, size_t k) {
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t these = mrc__min(k, p->list[queries ? queries[i] : i].n_negatives);
+        if (these > most) most = these;
+    }
+    return most;
+}
+
 typedef struct mrc__planner {
     const mrc_pairs *p;
     size_t    negatives;
@@ -37005,12 +37142,15 @@ MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pai
     const mrc_allocator *host = &ctx->host;
     size_t n = p->n, bytes;
     *out = (mrc_pair_plan){ .host = *host };
-    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) return MRC_ERR_MEM;
+    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "plan: no memory for %zu questions", n);
+    }
     mrc__planner a = { .p = p, .negatives = num_negatives, .seed = seed, .epoch = epoch };
     mrc__sample *order = host->alloc(host->user, bytes);
     uint32_t *left = host->alloc(host->user, bytes);
     a.inside = mrc__host_zalloc(host, 2 * (p->n_passages + 1) * sizeof *a.inside);
-    a.drawn = host->alloc(host->user, (num_negatives + 1025) * sizeof *a.drawn);
+    a.drawn = host->alloc(host->user, (mrc__pairs_most(p, NULL, n, num_negatives) + 1)
+                                      * sizeof *a.drawn);
     out->query = host->alloc(host->user, (n + 1) * sizeof *out->query);
     out->begin = mrc__host_zalloc(host, (n + 2) * sizeof *out->begin);
     int ok = order && left && a.inside && a.drawn && out->query && out->begin;
@@ -37072,10 +37212,10 @@ static uint32_t mrc__contrast_passage(mrc__contrast *c, uint32_t *seen, uint32_t
 static mrc_status mrc__contrast_collect(mrc__contrast *c) {
     const mrc_contrastive_desc *d = c->desc;
     const mrc_allocator *host = &c->ctx->host;
+    const size_t draws = mrc__pairs_most(d->pairs, d->queries, d->n, d->num_negatives);
     size_t most = 0;
     for (size_t i = 0; i < d->n; i++) {
-        size_t have = d->pairs->list[d->queries[i]].n_negatives;
-        most += 1 + (have < d->num_negatives ? have : d->num_negatives);
+        most += 1 + mrc__min(d->pairs->list[d->queries[i]].n_negatives, d->num_negatives);
     }
     c->queries = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->queries);
     c->passages = host->alloc(host->user, (most + 1) * sizeof *c->passages);
@@ -37083,7 +37223,7 @@ static mrc_status mrc__contrast_collect(mrc__contrast *c) {
     c->list = host->alloc(host->user, (most + 1) * sizeof *c->list);
     c->begin = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->begin);
     c->teacher = host->alloc(host->user, (most + 1) * sizeof *c->teacher);
-    uint32_t *seen = host->alloc(host->user, (most + d->num_negatives + 1026) * sizeof *seen);
+    uint32_t *seen = host->alloc(host->user, (most + draws + 2) * sizeof *seen);
     int ok = c->queries && c->passages && c->gold && c->list && c->begin && c->teacher && seen;
     for (size_t i = 0; ok && i < d->n; i++) {
         const mrc_pair *x = &d->pairs->list[d->queries[i]];
@@ -37498,6 +37638,10 @@ static mrc_status mrc__contrast_run(mrc__contrast *c) {
 static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contrastive_desc *d) {
     int score = e->config.head == MRC_HEAD_SCORE;
     if (!d->pairs || !d->queries || !d->n) return "no questions";
+    for (size_t i = 0; i < d->n; i++) {
+        if (d->queries[i] >= d->pairs->n) return "a question that the set does not have";
+    }
+    if ((unsigned)d->loss > MRC_CONTRASTIVE_KL) return "no such loss";
     if (e->model->dtype != MRC_DTYPE_F32) return "retrieval trains in f32";
     if (e->model->for_prediction) return "the model was loaded for prediction";
     if (score && (d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC)) {

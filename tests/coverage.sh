@@ -14,8 +14,8 @@ COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer 
     test_families test_checkpoint test_search test_dense test_retrieval test_qa test_readers
     test_foreign test_hostile test_memory test_faults"
 COVERAGE_SECTIONS="utf8 json file entries safetensors pickle torch trie vocabulary tok_files regex
-    sentencepiece tok_load tokenizer bpe arrow dataset config weights model_dir checkpoint corpus
-    blocks index vectors dense encoder_dir pairs"
+    sentencepiece tok_load tokenizer bpe arrow dataset config model_weights model_dir
+    checkpoint corpus blocks index vectors dense encoder_dir pairs"
 COVERAGE_RUNS=${COVERAGE_RUNS:-20000}
 
 coverage_source() {

@@ -83,7 +83,8 @@ cuda_nvcc() {
         summary
         return
     fi
-    if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
+    if (WERROR=-Werror; cuda_compile "$1/cuda-device.o"); then ok
+    else bad "nvcc: backends/cuda.cu"; fi
     # shellcheck disable=SC2046
     if run_object cuda-gcc mrc && run_object cuda-gcc kernels \
         && compile gcc "$1/train" -O1 -DTOOL_ALONE tools/train.c "$1/mrc.o" "$1/kernels.o" \

@@ -141,6 +141,11 @@ lint_marks() {
     grep -n -E '(TO''DO|FIX''ME|(^|[^X])X''XX([^X]|$))' $(sources) $(scripts) README.md
 }
 
+# A compiler that is not known may warn of what none has warned of: then programs still build.
+lint_werror() {
+    awk '/-Werror/ && !/WERROR/ { print FILENAME ":" FNR ": " $0 }' build.sh
+}
+
 lint() {
     mkdir -p "$OUT" || exit 5
     none "each tag stands in CONTENTS and, in that order, at its section" lint_tags
@@ -151,6 +156,7 @@ lint() {
     none "mrc.h never ends the program nor prints" lint_calls
     none "mrc.h allocates through its hooks only" lint_hooks
     none "mrc.h has no mutable globals" lint_globals
+    none "build.sh makes warnings errors only where WERROR says so" lint_werror
     none "nothing is marked as unfinished" lint_marks
     summary
 }

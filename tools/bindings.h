@@ -346,6 +346,10 @@ static mrc_status binding_index_options(mrc_binding *b, const mrc_json *options,
     MRC__TRY(binding_real(b, options, "k1", &o->k1));
     MRC__TRY(binding_real(b, options, "b", &o->b));
     MRC__TRY(binding_real(b, options, "delta", &o->delta));
+    MRC__TRY(binding_real(b, options, "rerank_weight", &o->rerank_weight));
+    if (!(o->rerank_weight >= 0 && o->rerank_weight <= 1)) {
+        return binding_fail(b, "is not from 0 to 1", "rerank_weight");
+    }
     o->threads = b->threads;
     return MRC_OK;
 }
@@ -353,7 +357,7 @@ static mrc_status binding_index_options(mrc_binding *b, const mrc_json *options,
 static mrc_status binding_index_open(mrc_binding *b, const mrc_json *options) {
     retrieval_options o = { .index = b->path, .method = MRC_BM25_ELASTICSEARCH,
                             .fusion = MRC_FUSE_ZSCORE, .rerank_top_k = 20, .depth = 20,
-                            .ef = 64, .k1 = NAN, .b = NAN, .delta = NAN };
+                            .rerank_weight = 1, .ef = 64, .k1 = NAN, .b = NAN, .delta = NAN };
     MRC__TRY(binding_index_options(b, options, &o));
     if (!stages_are_words(&o)) MRC__TRY(binding_computes(b));
     retrieval *r = binding_take(b, 1, sizeof *r);

@@ -59,4 +59,13 @@ TOOL_DEF void folder_want_checkpoint(mrc_ctx *ctx, const char *dir) {
     }
 }
 
+// Of a folder of two towers, as train --task biencoder writes it, the one of passages or questions,
+// in out (TOOL_PATH_BYTES); 0: it is no such folder.
+TOOL_DEF int folder_tower(const char *dir, int question, char *out) {
+    if (!dir || folder__has(dir, "config.json") || !folder__has(dir, "ctx_encoder/config.json")
+        || !folder__has(dir, "question_encoder/config.json")) return 0;
+    tool_path(out, dir, question ? "question_encoder" : "ctx_encoder");
+    return 1;
+}
+
 #endif

@@ -14,6 +14,8 @@
       .help = "a cross-encoder, bi-encoder or ColBERT that orders the first passages again" },     \
     { .name = "rerank_top_k", .size = &(o).rerank_top_k, .preset = "20", .min = 1, .max = 1e6,     \
       .unit = "passages", .help = "how many of them" },                                            \
+    { .name = "rerank_weight", .real = &(o).rerank_weight, .preset = "1", .min = 0, .max = 1,      \
+      .help = "of the reranker's z-score; that of the stages below has the rest" },                \
     { .name = "retrieval_model", .alias = "model_of_vectors", .string = &(o).model,                \
       .value = "DIR", .otherwise = "the one the index names",                                      \
       .help = "the bi-encoder of the index's vectors" },                                           \

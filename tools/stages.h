@@ -40,6 +40,7 @@ typedef struct retrieval_options {
     int         kind, method, fusion, any_model, exact;
     size_t      rerank_top_k, depth, ef, threads;      // threads: of words and of vectors; 0: all
     double      k1, b, delta;           // NAN: the method's own
+    double      rerank_weight;          // of the reranker; the score below has the rest
 } retrieval_options;
 
 // A passage and what each stage said of it; NAN: that stage did not meet it.
@@ -326,11 +327,44 @@ static mrc_status retrieval_join(retrieval *r, mrc_hits lists[3], stage_hit *out
     return status;
 }
 
-static int retrieval_by_rerank(const void *a, const void *b) {
+static int stages_by_passage(const void *a, const void *b) {
     const stage_hit *x = a, *y = b;
-    double s = x->stage[STAGE_RERANK], t = y->stage[STAGE_RERANK];
-    if (s > t || s < t) return s > t ? -1 : 1;
     return (x->passage > y->passage) - (x->passage < y->passage);
+}
+static int stages_by_score(const void *a, const void *b) {
+    const stage_hit *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return stages_by_passage(a, b);
+}
+
+// Orders hits that a reranker has scored: by that score, or with a weight below 1 by the sum of
+// weight times its z-score and 1 - weight times the z-score of what the hits had before.
+TOOL_DEF mrc_status stages_reorder(mrc_ctx *ctx, stage_hit *hits, size_t n, double weight) {
+    const double weights[2] = { 1 - weight, weight };
+    const mrc_fuse_desc desc = { .method = MRC_FUSE_ZSCORE, .weights = weights };
+    mrc_status status = MRC_OK;
+    if (weight < 1) {
+        mrc_hit *room = stages_take(ctx, n, 4 * sizeof *room);
+        if (!room) return MRC_ERR_MEM;
+        mrc_hit *after = room + n;
+        qsort(hits, n, sizeof *hits, stages_by_passage);
+        for (size_t i = 0; i < n; i++) {
+            room[i] = (mrc_hit){ hits[i].passage, hits[i].score };
+            after[i] = (mrc_hit){ hits[i].passage, hits[i].stage[STAGE_RERANK] };
+        }
+        const mrc_hits runs[2] = { { room, n }, { after, n } };
+        status = mrc_fuse(ctx, &desc, runs, 2, after + n, &n);
+        for (size_t i = 0; i < n && status == MRC_OK; i++) {
+            const stage_hit key = { .passage = after[n + i].passage };
+            stage_hit *h = bsearch(&key, hits, n, sizeof *hits, stages_by_passage);
+            if (h) h->score = after[n + i].score;
+        }
+        free(room);
+    } else {
+        for (size_t i = 0; i < n; i++) hits[i].score = hits[i].stage[STAGE_RERANK];
+    }
+    if (status == MRC_OK) qsort(hits, n, sizeof *hits, stages_by_score);
+    return status;
 }
 
 // Copies of the passages' texts, for the reranker: list[i].title is one allocation for both.
@@ -350,7 +384,7 @@ static mrc_status retrieval_texts(retrieval *r, const stage_hit *hits, size_t n,
     return MRC_OK;
 }
 
-// Orders the first of a query's hits by the reranker; what is behind keeps its order below.
+// Orders the first of a query's hits with the reranker; what is behind keeps its order below.
 static mrc_status retrieval_rerank(retrieval *r, const mrc_passage *query, stage_hit *hits,
                                    size_t n) {
     size_t k = n < r->o.rerank_top_k ? n : r->o.rerank_top_k;
@@ -362,11 +396,11 @@ static mrc_status retrieval_rerank(retrieval *r, const mrc_passage *query, stage
     for (size_t i = 0; i < k && status == MRC_OK; i++) list[i] = &texts[i];
     if (status == MRC_OK) status = mrc_encoder_score(r->reranker, query, list, k, scores);
     for (size_t i = 0; i < k; i++) {
-        if (status == MRC_OK) hits[i].stage[STAGE_RERANK] = hits[i].score = scores[i];
+        if (status == MRC_OK) hits[i].stage[STAGE_RERANK] = scores[i];
         if (texts) free((void *)(uintptr_t)texts[i].title);
     }
+    if (status == MRC_OK) status = stages_reorder(r->ctx, hits, k, r->o.rerank_weight);
     if (status == MRC_OK) {
-        qsort(hits, k, sizeof *hits, retrieval_by_rerank);
         double last = hits[k - 1].score;
         for (size_t i = k; i < n; i++) hits[i].score = last - (double)(i - k + 1);
     }

@@ -143,11 +143,11 @@ static void load_weights(run *r, const mrc_model_config *config) {
         tool_check(r->ctx, mrc_model_new(r->ctx, &r->model, config, model_dtype(r), seed));
         return;
     }
-    const char *path = r->checkpoint[0] ? r->checkpoint : r->a->model_name_or_path;
+    const char *path = r->checkpoint[0] ? r->checkpoint : r->model_dir;
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path,
                                  .config = r->checkpoint[0] && !r->a->task ? NULL : config,
-                                 .question_path = r->checkpoint[0] ? NULL : r->a->query_model,
+                                 .question_path = r->checkpoint[0] ? NULL : r->query_dir,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
@@ -170,7 +170,7 @@ static void load_optimizer(run *r) {
 
 // All inputs; 0: the run is finished already and there is nothing to do.
 static int load_inputs(run *r, const tool_program *p) {
-    const char *from = r->a->model_name_or_path ? r->a->model_name_or_path : r->a->config_name;
+    const char *from = r->model_dir ? r->model_dir : r->a->config_name;
     mrc_model_config config = r->a->task ? retrieval_config(r, p, from) : model_config(r, p, from);
     tool_check(r->ctx, mrc_tokenizer_load(r->ctx, &r->tok, r->tokenizer_dir));
     if (!r->a->task) {
@@ -731,6 +731,22 @@ static void close_run(run *r) {
     if (r->lock >= 0) close(r->lock);
 }
 
+// The directories of the flags; a folder of two towers is both of them.
+static void find_models(run *r) {
+    const train_args *a = r->a;
+    const char *questions = a->query_model ? a->query_model : a->model_name_or_path;
+    const int towers = folder_tower(a->model_name_or_path, 0, r->towers[0]);
+    if (towers && a->task != TASK_BIENCODER) {
+        tool_fail(TOOL_BAD_INPUT, "%s: holds two towers (found --task %s, expected --task "
+                  "biencoder, or one of its folders)", a->model_name_or_path,
+                  a->task == TASK_READER ? "reader" : a->task == TASK_COLBERT ? "colbert"
+                  : "cross");
+    }
+    r->model_dir = towers ? r->towers[0] : a->model_name_or_path;
+    r->query_dir = folder_tower(questions, 1, r->towers[1]) ? r->towers[1] : a->query_model;
+    r->tokenizer_dir = a->tokenizer_name ? a->tokenizer_name : r->model_dir;
+}
+
 static int run_program(tool_program *program) {
     run *r = &the_run;
     r->a = &the_args;
@@ -738,7 +754,7 @@ static int run_program(tool_program *program) {
     r->saved_step = UINT64_MAX;
     retrieval_check(r->a, program);
     check_usage(r->a, program);
-    r->tokenizer_dir = r->a->tokenizer_name ? r->a->tokenizer_name : r->a->model_name_or_path;
+    find_models(r);
     tool_catch_signals();
     ranks_begin(r);
     r->be = tool_backend_new_with(r->a->bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);

@@ -104,7 +104,6 @@ static mrc_model_config retrieval_config(run *r, const tool_program *p, const ch
     if (a->task == TASK_COLBERT && fresh) {         // a directory without settings
         e->query_max_length = 32;
         e->passage_max_length = 220;
-        if (tool_given(p, "query_expansion")) e->query_expansion = a->query_expansion;
         snprintf(e->skiplist, sizeof e->skiplist, "! \" # $ %% & ' ( ) * + , - . / : ; < = > ? @ "
                  "[ \\ ] ^ _ ` { | } ~");
         snprintf(e->query_marker, sizeof e->query_marker, "[unused0]");
@@ -119,6 +118,11 @@ static mrc_model_config retrieval_config(run *r, const tool_program *p, const ch
     if (a->passage_max_length) e->passage_max_length = a->passage_max_length;
     if (e->query_max_length > longest) e->query_max_length = longest;
     if (e->passage_max_length > longest) e->passage_max_length = longest;
+    if (tool_given(p, "query_expansion")) e->query_expansion = a->query_expansion;
+    if (e->pairs && a->task == TASK_BIENCODER) {    // the folder that is written cannot say it
+        tool_note("%s: a title goes before its text, a blank between, and not as a pair", from);
+        e->pairs = 0;
+    }
     if (a->query_marker) snprintf(e->query_marker, sizeof e->query_marker, "%s", a->query_marker);
     if (a->passage_marker) {
         snprintf(e->passage_marker, sizeof e->passage_marker, "%s", a->passage_marker);
@@ -159,8 +163,8 @@ static void retrieval_encoder(run *r) {
         tool_check(r->ctx, mrc_encoder_new(r->ctx, &r->teacher, r->a->teacher_model, NULL));
     }
     mrc_encoder_desc desc = { .config = &r->model_config, .model = r->model, .tokenizer = r->tok };
-    tool_check(r->ctx, mrc_encoder_new(r->ctx, &r->encoder, r->a->model_name_or_path
-                                       ? r->a->model_name_or_path : r->tokenizer_dir, &desc));
+    tool_check(r->ctx, mrc_encoder_new(r->ctx, &r->encoder, r->model_dir ? r->model_dir
+                                       : r->tokenizer_dir, &desc));
 }
 
 static void retrieval_plan(run *r, uint32_t epoch, uint64_t seed) {

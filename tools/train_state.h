@@ -38,6 +38,8 @@ typedef struct run {
     size_t         micro_batches;       // of a full step, on all ranks
     int            stop;                // a rank has seen a signal: after the step all know
     mrc_tokenizer *tok;
+    char           towers[2][TOOL_PATH_BYTES];  // of passages and of questions
+    const char    *model_dir, *query_dir;       // the models to begin with; NULL: there is none
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
     mrc_dataset   *all_set;             // with folds: what both are parts of
@@ -348,10 +350,9 @@ static void each_input(run *r, input_fn fn, void *user) {
     fn(r, user, "eval_queries", r->a->eval_queries);
     fn(r, user, "eval_qrels", r->a->eval_qrels);
     fn(r, user, "eval_negatives", r->a->eval_negatives);
-    fn(r, user, "config.json", r->a->model_name_or_path
-       ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
-    fn(r, user, "query model", r->a->query_model
-       ? tool_path(path, r->a->query_model, "config.json") : NULL);
+    fn(r, user, "config.json", r->model_dir ? tool_path(path, r->model_dir, "config.json")
+                                            : r->a->config_name);
+    fn(r, user, "query model", r->query_dir ? tool_path(path, r->query_dir, "config.json") : NULL);
     fn(r, user, "teacher model", r->a->teacher_model
        ? tool_path(path, r->a->teacher_model, "config.json") : NULL);
     for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
@@ -381,6 +382,7 @@ static void input_add(run *r, void *user, const char *key, const char *path) {
     mrc_text *t = user;
     folder_sum sum = { .dir = path };
     if (!path) return;
+    tool_want_twice(path);              // its checksum is taken here
     const int folder = mrc_path_kind(path) == MRC_PATH_DIR;
     if (folder && strcmp(key, "config.json") == 0) {    // --config_name may be a folder
         char file[TOOL_PATH_BYTES];

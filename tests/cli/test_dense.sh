@@ -44,6 +44,26 @@ cmp -s "$dir/towers/ctx_encoder/model.safetensors" "$dir/bi/model.safetensors" \
     && bad "the passages' tower did not learn" || ok
 cmp -s "$dir/towers/question_encoder/model.safetensors" "$dir/pieces/model.safetensors" \
     && bad "the questions' tower did not learn" || ok
+# A run that begins with the folder of both is one that begins with each; so is one with a tower of
+# another folder.
+more="--task biencoder --train_file data/train.jsonl --per_device_train_batch_size 8 --max_steps 1"
+works build/train $more --model_name_or_path "$dir/towers" --output_dir "$dir/both"
+works build/train $more --model_name_or_path "$dir/towers/ctx_encoder" --query_model_name_or_path \
+    "$dir/towers/question_encoder" --output_dir "$dir/each"
+works build/train $more --model_name_or_path "$dir/towers" --query_model_name_or_path "$dir/towers" \
+    --output_dir "$dir/twice"
+for tower in ctx_encoder question_encoder; do
+    same "$dir/both/$tower/model.safetensors" "$dir/each/$tower/model.safetensors"
+    same "$dir/both/$tower/model.safetensors" "$dir/twice/$tower/model.safetensors"
+    cmp -s "$dir/both/$tower/model.safetensors" "$dir/towers/$tower/model.safetensors" \
+        && bad "$tower did not learn" || ok
+done
+works build/train $more --model_name_or_path "$dir/towers" --output_dir "$dir/both" \
+    --resume_from_checkpoint
+fails 3 'holds two towers' build/train --task cross --model_name_or_path "$dir/towers" --train_file \
+    data/train.jsonl --max_steps 1 --output_dir "$dir/no"
+fails 3 'would be overwritten' build/train $more --model_name_or_path "$dir/towers" --output_dir \
+    "$dir/towers" --overwrite_output_dir
 refuses 2 '--query_model_name_or_path: is of --task biencoder' build/train --task colbert $begin \
     --max_steps 1 --query_model_name_or_path "$dir/bi" --output_dir "$dir/no"
 works build/train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
@@ -92,6 +112,17 @@ for retriever in bm25 dense colbert hybrid; do
 done
 works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever hybrid --top_k 5 \
     --reranker "$dir/cross" --rerank_top_k 4 --run "$dir/reranked.run"
+# A weight of 1 is the reranker alone, as without the flag; of 0 the order is that below.
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever hybrid --top_k 5 \
+    --reranker "$dir/cross" --rerank_top_k 4 --rerank_weight 1 --run "$dir/one.run"
+same "$dir/reranked.run" "$dir/one.run"
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever hybrid --top_k 5 \
+    --reranker "$dir/cross" --rerank_top_k 4 --rerank_weight 0 --run "$dir/none.run"
+cut -d' ' -f1-4 "$dir/hybrid.run" >"$dir/hybrid.order"
+cut -d' ' -f1-4 "$dir/none.run" >"$dir/none.order"
+same "$dir/hybrid.order" "$dir/none.order"
+fails 2 'from 0 to 1' build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --reranker \
+    "$dir/cross" --rerank_weight 2
 fails 3 'is not the model that made' build/search --index "$dir/ix" --queries "$dir/questions.jsonl" \
     --retriever dense --retrieval_model "$dir/pieces"
 works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever dense \
@@ -165,6 +196,43 @@ works build/search --index "$dir/ix2" --queries "$dir/questions.jsonl" --retriev
 same "$dir/a.run" "$dir/b.run"
 fails 3 'makes its vectors otherwise' build/search --index "$dir/ix2" --queries \
     "$dir/questions.jsonl" --retriever dense --run "$dir/b.run" --query_model_name_or_path "$dir/bi"
+# DPR's title and text are a pair, with token types 0 and 1, or as its own code has them.
+sed 's/"roberta"/"bert"/; s/"type_vocab_size": 1/"type_vocab_size": 2/' data/config.json >"$dir/bert.json"
+works build/train --task biencoder --config_name "$dir/bert.json" --tokenizer_name data --train_file \
+    data/train.jsonl --per_device_train_batch_size 4 --max_steps 1 --output_dir "$dir/dpr" --pooling cls
+rm -rf "$dir/dpr"/*Pooling "$dir/dpr"/*Normalize "$dir/dpr"/modules.json "$dir/dpr"/*sentence*
+sed 's/"architectures": \["[A-Za-z]*"\]/"architectures": ["DPRContextEncoder"]/
+    s/"model_type": "bert"/"model_type": "dpr"/' "$dir/dpr/config.json" >"$dir/dpr.json"
+mv "$dir/dpr.json" "$dir/dpr/config.json"
+echo '{"title": "T", "text": "other words"}' >"$dir/row.jsonl"
+for types in 0 1; do
+    works build/embed --model_name_or_path "$dir/dpr" --input "$dir/row.jsonl" --output \
+        "$dir/titled$types.npy" --passage_token_types $types
+    works build/embed --model_name_or_path "$dir/dpr" --input "$dir/one" --output \
+        "$dir/alone$types.npy" --passage_token_types $types
+done
+same "$dir/alone0.npy" "$dir/alone1.npy"
+cmp -s "$dir/titled0.npy" "$dir/titled1.npy" && bad "--passage_token_types changes no vector" || ok
+works build/embed --model_name_or_path "$dir/dpr" --input "$dir/row.jsonl" --output "$dir/c.npy"
+same "$dir/c.npy" "$dir/titled1.npy"
+# A run on it learns from what the folder that it writes makes of a title: the blank between.
+for row in '"title": "T", "text": "other words"' '"text": "T other words"'; do
+    printf '{"query_id": "1", "query": "q", "positive_passages": [{"docid": "1", %s}], %s\n' "$row" \
+        '"negative_passages": [{"docid": "2", "text": "nothing"}]}' >"$dir/titled.jsonl"
+    works build/train --task biencoder --model_name_or_path "$dir/dpr" --train_file \
+        "$dir/titled.jsonl" --num_negatives 1 --max_steps 1 --logging_steps 1 --output_dir \
+        "$dir/learned" --overwrite_output_dir
+    mv "$dir/learned/log.jsonl" "$dir/log$(echo "$row" | tr -dc 'a-z' | cut -c1-2)"
+done
+same "$dir/logti" "$dir/logte"
+# The rows of [UNK] are left out where that is asked for.
+echo 'T ☃ words' >"$dir/unknown"
+for flag in "" --skiplist_unk; do
+    works build/embed --model_name_or_path "$dir/colbert" --input "$dir/unknown" --output \
+        "$dir/u$flag.safetensors" $flag
+done
+[ "$(wc -c <"$dir/u.safetensors")" -gt "$(wc -c <"$dir/u--skiplist_unk.safetensors")" ] && ok \
+    || bad "--skiplist_unk leaves out no row"
 # A head that is not there is not made up: a cross-encoder by its class name alone.
 cp -r "$dir/pieces" "$dir/headless"
 rm -rf "$dir/headless"/*Pooling "$dir/headless"/*Normalize "$dir/headless"/modules.json \

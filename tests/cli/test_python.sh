@@ -46,9 +46,11 @@ for model in vectors colbert; do
     build/index --output "$dir/staged" --model_name_or_path "$dir/$model" --passages \
         "$dir/passages.jsonl" >/dev/null 2>"$dir/err" || stop "index of $model"
 done
-for retriever in dense colbert hybrid reranked; do
+for retriever in dense colbert hybrid reranked weighted; do
     set -- --retriever $retriever
     [ $retriever = reranked ] && set -- --retriever hybrid --reranker "$dir/vectors" --rerank_top_k 4
+    [ $retriever = weighted ] && set -- --retriever hybrid --reranker "$dir/vectors" --rerank_top_k 4 \
+        --rerank_weight 0.3
     build/search --index "$dir/staged" --queries "$dir/questions.jsonl" --method elasticsearch \
         --top_k 5 --run "$dir/$retriever.trec" "$@" >/dev/null 2>"$dir/err" || stop "$retriever"
 done

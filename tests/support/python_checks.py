@@ -75,6 +75,16 @@ check(any(a["answer"] == "" and a["start"] == a["end"] == 0 for a in none), "no 
 
 raises(mrc.Error, "question", qa, question="", context="x")
 raises(mrc.Error, "context", qa, {"question": "x"})
+# What is no text at all is an error of the module's, not of its lines.
+for wrong in (3, None, b"x", 1.5):
+    name = type(wrong).__name__
+    raises(mrc.Error, "missing" if wrong is None else name, qa, question=wrong, context="x")
+    raises(mrc.Error, "missing" if wrong is None else name, qa, question=["x"], context=wrong)
+    raises(mrc.Error, name, qa.reader.answer, wrong, "x")
+    raises(mrc.Error, name, qa.reader.answer, "x", [wrong])
+    raises(mrc.Error, name, mrc.Tokenizer(model), wrong)
+    raises(mrc.Error, name, mrc.Index(index).search, wrong, 1)
+raises(mrc.Error, "int", qa, 3)
 raises(mrc.Error, "top_k", qa, "x", "y", top_k=0)
 raises(mrc.Error, "max_answer_len", qa, "x", "y", max_answer_len=0)
 raises(mrc.Error, "doc_stride", qa, "x", "y", doc_stride=100, max_seq_len=64)
@@ -132,6 +142,8 @@ raises(mrc.Error, "vectors.bin", mrc.Index, index, retriever="dense")
 staged = os.path.join(folder, "staged")
 for name, options in (("dense", {}), ("colbert", {}), ("hybrid", {}),
                       ("reranked", {"retriever": "hybrid", "rerank_top_k": 4,
+                                    "reranker": os.path.join(folder, "vectors")}),
+                      ("weighted", {"retriever": "hybrid", "rerank_top_k": 4, "rerank_weight": 0.3,
                                     "reranker": os.path.join(folder, "vectors")})):
     with open(os.path.join(folder, name + ".trec"), encoding="utf8") as f:
         lines = [line.split() for line in f]
@@ -143,7 +155,16 @@ for name, options in (("dense", {}), ("colbert", {}), ("hybrid", {}),
         check({"bm25", "dense", "colbert", "fused", "rerank"} <= {key for h in hits for key in h},
               "scores of stages")
         check("rerank" not in hits[4], "the fifth of four reranked")
+    if name == "weighted":
+        def zscores(key):
+            values = [h[key] for h in hits[:4]]
+            mean = sum(values) / 4
+            deviation = (sum((v - mean) ** 2 for v in values) / 4) ** 0.5
+            return [(v - mean) / deviation for v in values]
+        for h, below, above in zip(hits, zscores("fused"), zscores("rerank")):
+            check(abs(h["score"] - 0.7 * below - 0.3 * above) < 1e-12, "a share of the reranker's")
     stages.close()
+raises(mrc.Error, "rerank_weight", mrc.Index, staged, rerank_weight=1.5)
 
 try:
     import numpy

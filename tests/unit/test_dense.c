@@ -2,6 +2,7 @@
 // tags: threads
 #define TEST_LINKED
 #include "../support/folder.h"
+#include "../../tools/stages.h"
 
 static mrc_backend *be;
 static mrc_ctx *ctx;
@@ -378,6 +379,75 @@ static void test_damage(void) {
     drop(&q);
 }
 
+// Blocks that a context's allocator has given out.
+static void *counted_alloc(void *user, size_t bytes) {
+    void *p = malloc(bytes);
+    *(size_t *)user += p != NULL;
+    return p;
+}
+static void counted_free(void *user, void *p) {
+    *(size_t *)user -= p != NULL;
+    free(p);
+}
+
+// A search that fails half-way through loading a graph, tried again as a service would.
+static void test_again(void) {
+    mrc_vectors v = vectors_new(2000, 8), q = vectors_new(2, 8);
+    const mrc_vectors_desc desc = { .graph = 1, .similarity = MRC_SIMILARITY_DOT, .threads = 1,
+                                    .ef_construction = 20 };
+    const mrc_dense_config config = mrc_dense_config_default();
+    size_t n_hits[2], blocks = 0, bytes, before;
+    mrc_hit hits[6];
+    mrc_ctx *own = NULL;
+    mrc_dense *d = NULL;
+    char *data;
+    CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK, "index: %s", message);
+    CHECK(mrc_file_read(ctx, &data, &bytes, path_of("vectors.bin")) == MRC_OK, "read");
+    data[2000 * 64 + 2000 * 4 + 2000 + 100000] ^= 1;           // a link, behind rows and levels
+    bytes_new("vectors.bin", data, bytes);
+    mrc_file_free(ctx, data);
+    mrc_ctx_new(&own, &(mrc_ctx_desc){ .backend = be, .log = keep_message, .allocator =
+                                       { counted_alloc, counted_free, &blocks } });
+    before = blocks;
+    CHECK(mrc_dense_open(own, &d, folder, 0) == MRC_OK, "open: %s", message);
+    for (int i = 0; i < 3; i++) {
+        CHECK(mrc_dense_search(d, &q, 3, &config, hits, n_hits) == MRC_ERR_FORMAT
+              && strstr(message, "is damaged"), "damaged links: %s", message);
+        mrc_ctx_clear_error(own);
+    }
+    mrc_dense_close(d);
+    CHECK(blocks == before, "%zu blocks are left", blocks - before);
+    mrc_ctx_free(own);
+    drop(&v);
+    drop(&q);
+}
+
+// A number that is not finite has no place among those that are compared.
+static void test_not_finite(void) {
+    const mrc_dense_config config = mrc_dense_config_default();
+    for (int form = 0; form <= MRC_FORM_BITS; form++) {
+        mrc_vectors v = vectors_new(40, 8), q = vectors_new(2, 8);
+        const mrc_vectors_desc desc = { .form = (mrc_vector_form)form, .threads = 1 };
+        mrc_dense *d = NULL;
+        mrc_hit hits[6];
+        size_t n_hits[2];
+        CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK
+              && mrc_dense_open(ctx, &d, folder, 0) == MRC_OK, "form %d: %s", form, message);
+        q.rows[9] = NAN;
+        CHECK(mrc_dense_search(d, &q, 3, &config, hits, n_hits) == MRC_ERR_NUMERIC
+              && strstr(message, "queries: row 1 has a number that is not finite"),
+              "form %d: %s", form, message);
+        mrc_ctx_clear_error(ctx);
+        mrc_dense_close(d);
+        v.rows[20] = -INFINITY;
+        CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_ERR_NUMERIC
+              && strstr(message, "index: row 2 has a number"), "form %d: %s", form, message);
+        mrc_ctx_clear_error(ctx);
+        drop(&v);
+        drop(&q);
+    }
+}
+
 //==============================================================================
 // Fusion and measures
 //==============================================================================
@@ -412,6 +482,58 @@ static void test_fuse(void) {
           out[0].score);
 }
 
+// What a passage without rows has says nothing of the others.
+static void test_fuse_infinite(void) {
+    const mrc_hit a[] = { { 1, 5 }, { 2, 3 }, { 9, -HUGE_VAL } }, b[] = { { 9, 2 }, { 2, 1 } };
+    const mrc_hits runs[] = { { a, 3 }, { b, 2 } };
+    mrc_hit out[5];
+    size_t n = 0;
+    mrc_fuse_desc desc = { .method = MRC_FUSE_ZSCORE };
+    CHECK(mrc_fuse(ctx, &desc, runs, 2, out, &n) == MRC_OK && n == 3, "%zu", n);
+    CHECK(out[0].passage == 1 && out[0].score == 0 && out[1].passage == 9 && out[1].score == 0
+          && out[2].passage == 2 && out[2].score == -2, "%g %g %g", out[0].score, out[1].score,
+          out[2].score);
+    desc.method = MRC_FUSE_MINMAX;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].score == 1 && out[1].score == 1 && out[2].score == 0, "minmax");
+    desc.method = MRC_FUSE_RRF;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].passage == 9 && fabs(out[0].score - (1 / 63. + 1 / 61.)) < 1e-15, "rrf: ranks");
+}
+
+//==============================================================================
+// A reranker's share of the score (tools/stages.h)
+//==============================================================================
+// Scores of 1, 2, 3, of the reranker 4, 2, 0: z-scores of -z, 0, z and z, 0, -z.
+static void test_rerank_weight(void) {
+    static const struct { double weight; uint32_t order[4]; double first; } cases[] = {
+        { 1, { 7, 5, 3, 4 }, 4 }, { .5, { 3, 5, 7, 4 }, 0 }, { .75, { 7, 5, 3, 4 }, .5 },
+        { 0, { 3, 5, 7, 4 }, 1 }, { .25, { 3, 5, 7, 4 }, .5 } };
+    const double z = sqrt(1.5);             // of the least and the greatest of three in equal steps
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        stage_hit hits[4] = { { .passage = 7, .score = 1 }, { .passage = 3, .score = 3 },
+                              { .passage = 5, .score = 2 }, { .passage = 4, .score = -9 } };
+        hits[0].stage[STAGE_RERANK] = 4;
+        hits[1].stage[STAGE_RERANK] = 0;
+        hits[2].stage[STAGE_RERANK] = 2;
+        CHECK(stages_reorder(ctx, hits, 3, cases[i].weight) == MRC_OK, "case %zu", i);
+        for (int k = 0; k < 4; k++) {
+            CHECK(hits[k].passage == cases[i].order[k], "weight %g: %u at %d", cases[i].weight,
+                  (unsigned)hits[k].passage, k);
+        }
+        double first = i ? cases[i].first * z : 4;
+        CHECK(fabs(hits[0].score - first) < 1e-15, "weight %g: %.17g, expected %.17g",
+              cases[i].weight, hits[0].score, first);
+    }
+    stage_hit none[2] = { { .passage = 1, .score = 2 }, { .passage = 2, .score = 1 } };
+    none[0].stage[STAGE_RERANK] = -HUGE_VAL;
+    none[1].stage[STAGE_RERANK] = 3;
+    CHECK(stages_reorder(ctx, none, 2, .5) == MRC_OK && none[0].passage == 1
+          && none[0].score == .5 && none[1].score == -.5, "a passage without rows: %g %g",
+          none[0].score, none[1].score);
+    CHECK(stages_reorder(ctx, none, 0, .5) == MRC_OK, "no hits");
+}
+
 static void test_measures(void) {
     const mrc_hit hits[] = { { 5, 4 }, { 1, 3 }, { 2, 2 }, { 7, 1 } };
     const mrc_judged judged[] = { { 1, 2 }, { 7, 1 }, { 9, 1 }, { 5, 0 } };
@@ -436,7 +558,11 @@ int main(void) {
     test_graph();
     test_tokens();
     test_damage();
+    test_again();
+    test_not_finite();
     test_fuse();
+    test_fuse_infinite();
+    test_rerank_weight();
     test_measures();
     mrc_ctx_free(ctx);
     mrc_backend_free(be);

@@ -289,6 +289,7 @@ static void test_tables(void) {
     }
     mrc_passages_free(p);
     // DPR's: as Python's csv reads it.
+    *notes = 0;
     p = passages_read(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"a \"\"b\"\"\nc\"\tt\n"
                                "2\tb\tu\n"), 2);
     if (p) {
@@ -296,7 +297,15 @@ static void test_tables(void) {
               && !strcmp(mrc_passages_at(p, 0)->title, "t"), "csv's quotes");
     }
     mrc_passages_free(p);
+    CHECK(strstr(notes, "breaks of 1 fields stand in quotes"), "said: %s", notes);
     passages_refused(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"a\n"), "a quote that does not end");
+    // A plain file with DPR's line of names: two rows would become one.
+    passages_refused(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"one and\ty\n2\tno\" end\tz\n"),
+                     "dpr.tsv:2: found a quote that ends on line 3 inside a field");
+    // Behind a quote that joins nothing, csv takes text as the field's.
+    p = passages_read(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"To be\" is it\tt\n"), 1);
+    if (p) CHECK(!strcmp(mrc_passages_at(p, 0)->text, "To be is it"), "text behind a quote");
+    mrc_passages_free(p);
     if (cases_find(path, sizeof path, "cases/field/msmarco_collection.tsv")) {
         p = passages_read(path, 4);
         if (p) CHECK(strstr(mrc_passages_at(p, 3)->text, "pipe"), "%s", path);
