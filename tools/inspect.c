@@ -45,6 +45,7 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
     }
     char *text;
     size_t bytes;
+    tool_want_twice(path);
     tool_check(ctx, mrc_file_read(ctx, &text, &bytes, path));
     int as = AS_JSON;
     if (bytes >= 4 && (!memcmp(text, "PK\3\4", 4) || !memcmp(text, "\x80\2", 2))) as = AS_TORCH;

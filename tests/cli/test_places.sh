@@ -50,6 +50,15 @@ cat "$dir/passages.jsonl" | build/embed --model_name_or_path "$dir/model" --inpu
     --output "$dir/piped.npy" 2>"$dir/err"
 same "$dir/e/f/vectors.npy" "$dir/piped.npy"
 
+# Those that are read twice say so.
+cat "$dir/rows.jsonl" | build/train --model_name_or_path "$dir/model" --train_file /dev/stdin \
+    --output_dir "$dir/none" >"$dir/out" 2>"$dir/err"
+says "train: /dev/stdin: is a pipe or a device, which can be read once"
+cat "$dir/rows.jsonl" | build/inspect /dev/stdin >"$dir/out" 2>"$dir/err"
+says "inspect: /dev/stdin: is a pipe or a device, which can be read once"
+cat "$dir/rows.jsonl" | build/inspect --as dataset /dev/stdin >"$dir/out" 2>"$dir/err"
+says '"examples": 8'
+
 # An output may be a pipe too: it is written to, and stays what it is.
 mkfifo "$dir/pipe"
 $bound cat "$dir/pipe" >"$dir/piped" &
@@ -60,6 +69,34 @@ same "$dir/run" "$dir/piped"
 check "a pipe stays a pipe" test -p "$dir/pipe"
 ls "$dir" >"$dir/out"
 check "no temporary file is left" sh -c '! grep tmp "$1"' - "$dir/out"
+
+# Lines of text that look like something else: a headline's bracket, a mark of the encoding.
+embed() { $limit build/embed --model_name_or_path "$dir/model" --input "$@"; }
+program=embed
+printf '서울\n[단독] 부산\n' >"$dir/lines"
+printf '\357\273\277[단독] 부산\n서울\n' >"$dir/turned"
+works embed "$dir/lines" --output "$dir/lines.npy"
+works embed "$dir/turned" --output "$dir/turned.npy"
+works embed "$dir/passages.jsonl" --output "$dir/passages.npy"
+sed 's/^/[/; s/$/]/; 1!d' "$dir/passages.jsonl" >"$dir/array.json"
+works embed "$dir/array.json" --output "$dir/array.npy"
+tail -c 32 "$dir/lines.npy" >"$dir/second"
+tail -c 64 "$dir/turned.npy" | head -c 32 >"$dir/first"
+same "$dir/second" "$dir/first"
+tail -c 32 "$dir/array.npy" >"$dir/second"
+tail -c 96 "$dir/passages.npy" | head -c 32 >"$dir/first"
+same "$dir/second" "$dir/first"
+# A kind of output that there is none of is refused before the work.
+refuses 3 "vectors.bin: no such kind of file" embed "$dir/lines" --output "$dir/vectors.bin"
+
+# A model or judgements that are not there are missed before anything is written.
+fails 3 "no-model: no such folder (expected a model directory" build/index --analyzer whitespace \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/no-model"
+fails 2 "--bits: residual codes are of token rows" build/index --analyzer whitespace --bits 2 \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/model"
+program=search
+refuses 3 "no-qrels: cannot open it" search --run "$dir/none" --qrels "$dir/no-qrels"
+fails 3 "no-model: no such folder" search --run "$dir/none" --reranker "$dir/no-model"
 
 # A name that is empty, as of a variable that is not set, is refused before any work.
 predict() { $limit build/predict --model_name_or_path "$dir/model" "$@"; }
@@ -72,6 +109,11 @@ refuses 2 "--model_name_or_path: not a value" build/predict --model_name_or_path
     --test_file "$dir/rows.jsonl" --output_dir "$dir/none"
 refuses 5 "cannot be written: File name too long" predict --test_file "$dir/rows.jsonl" \
     --output_dir "$dir/$(printf '%0300d' 7)"
+refuses 2 "DATA_FILE: not a value of this argument (found nothing" build/evaluate --metric squad "" x
+# train tries its folder before it reads.
+fails 5 "rows.jsonl/x: cannot be written" build/train --model_name_or_path "$dir/model" \
+    --train_file "$dir/rows.jsonl" --output_dir "$dir/rows.jsonl/x"
+check "no rows were counted" test ! -s "$dir/out"
 program=search
 refuses 2 "--run: not a value" search --run ""
 # So is a flag with one dash, which is no file's name.
