@@ -1136,6 +1136,9 @@ typedef struct mrc_passage {
 typedef struct mrc_passages mrc_passages;
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key);
+// The same of a text that was read; name: of its file, for messages.
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key);
 MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
 MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
 // NULL past the end.
@@ -2429,7 +2432,7 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
 // Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
-// renamed, folder synced.
+// renamed, folder synced.  A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -4600,16 +4603,26 @@ struct mrc_file_writer {
     int        fd;                  // -1 after a failure: the temporary file is gone
     mrc_status failure;
     uint64_t   written, reserved;
-    char      *temporary, *path;    // both behind the struct
+    char      *temporary, *path;    // both behind the struct; temporary "": written in place
 };
 
 // Keeps the failure for commit, and leaves nothing behind.
 static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     if (w->failure == MRC_OK) w->failure = failure;
     if (w->fd >= 0) close(w->fd);
-    if (w->fd >= 0) unlink(w->temporary);
+    if (w->fd >= 0 && *w->temporary) unlink(w->temporary);
     w->fd = -1;
     return failure;
+}
+
+// Whether path is something that a rename would take away from others: a device, a pipe, a socket.
+// /dev/stdout is that for any file too, as a link to an open one.
+static int mrc__is_stream(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISDIR(info.st_mode)) return 0;
+    if (!S_ISREG(info.st_mode)) return 1;
+    if (strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0) return 0;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
 }
 
 // Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
@@ -4618,6 +4631,10 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
 static int mrc__writer_open(mrc_file_writer *w, size_t room) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = -1;
+    if (mrc__is_stream(w->path)) {
+        do fd = open(w->path, O_WRONLY | O_APPEND | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+        return fd;
+    }
     for (unsigned k = 0; k < 10000; k++) {
         int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
         if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
@@ -4643,7 +4660,8 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->temporary = w->path + bytes;
     w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
+        const char *name = *w->temporary ? w->temporary : path;
+        mrc_status s = mrc__write_fail(ctx, errno, name, *w->temporary ? "create it" : "open it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4655,7 +4673,7 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
 // say so, and are written to all the same.
 static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     int e = 0;
-    if (bytes == 0) return MRC_OK;
+    if (bytes == 0 || !*w->temporary) return MRC_OK;
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
@@ -4705,14 +4723,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
+    const int in_place = !*w->temporary;
+    if (!in_place && fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
-        unlink(w->temporary);
+        if (!in_place) unlink(w->temporary);
         return s;
     }
+    if (in_place) return MRC_OK;
     if (rename(w->temporary, w->path) != 0) {
         mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
@@ -17695,6 +17715,9 @@ static mrc_status mrc__tok_no_memory(mrc__tok_source *src) {
     return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the tokenizer", src->path.data);
 }
 
+// Of a text of n bytes, how many a message shows.
+static int mrc__shown(size_t n) { return (int)mrc__min(n, 60); }
+
 // Gives an id its text; `at` is where it stands in the file.
 static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
                                     const char *text, size_t bytes, int64_t id) {
@@ -17711,7 +17734,7 @@ static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, co
     if (old && strlen(old) == bytes && memcmp(old, text, bytes) == 0) return MRC_OK;
     if (old)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "id %lld has two tokens: \"%.60s\" and "
-                             "\"%.*s\"", (long long)id, old, (int)(bytes < 60 ? bytes : 60), text);
+                             "\"%.*s\"", (long long)id, old, mrc__shown(bytes), text);
     tok->token_at[id] = tok->pool.bytes;
     mrc_text_add(&tok->pool, text, bytes);
     mrc_text_add(&tok->pool, "", 1);
@@ -18782,10 +18805,10 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // The syntax that such files use is accepted: | ( ) (?: ) (?i: ), classes with ranges, escapes and
 // the properties of letters, marks, numbers, punctuation and symbols, the repetitions ? * + {m,n}
 // and their lazy forms ?? *? +?, and looking ahead at one character, (?= ) (?! ).  Everything else
-// is refused by name.  The match is the one that a backtracking engine finds first, but it is found
-// without backtracking (Thompson 1968; Pike's threads in order of preference): for each character
-// that a match looks at, it takes at most as many steps as the compiled expression has
-// instructions.
+// is refused by name, and so is what matches the empty text.  The match is the one that a
+// backtracking engine finds first, but it is found without backtracking (Thompson 1968; Pike's
+// threads in order of preference): for each character that a match looks at, it takes at most as
+// many steps as the compiled expression has instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -19087,10 +19110,33 @@ static int mrc__regex_counts(mrc__regex_reader *p, size_t *least, size_t *most) 
         return mrc__regex_wrong(p, "a repetition of no times");
     return 1;
 }
-// Repeats the instructions from `begin` on.
+// Whether what begins at instruction `from` may come to its end without a character.  What looks
+// ahead may always hold: (?=a)(?!b) does at an a, though no character is in every set or in none.
+static int mrc__regex_may_be_empty(const mrc__tok_regex *x, size_t from) {
+    uint16_t stack[MRC__REGEX_OPS + 1];
+    unsigned char seen[MRC__REGEX_OPS] = {0};
+    size_t depth = 0;
+    stack[depth++] = (uint16_t)from;
+    while (depth > 0) {
+        size_t at = stack[--depth];
+        if (at == x->n) return 1;
+        const mrc__regex_op *o = &x->op[at];
+        if (o->kind == MRC__REGEX_SET || seen[at]) continue;
+        seen[at] = 1;
+        const int steps = o->kind == MRC__REGEX_SPLIT || o->kind == MRC__REGEX_JUMP;
+        stack[depth++] = (uint16_t)((int)at + (steps ? o->a : 1));
+        if (o->kind == MRC__REGEX_SPLIT) stack[depth++] = (uint16_t)((int)at + o->b);
+    }
+    return 0;
+}
+
+// Repeats the instructions from `begin` on.  Without a bound only what has a character: engines
+// that backtrack end a loop at its first empty round, which threads cannot tell from a later one.
 static int mrc__regex_repeat(mrc__regex_reader *p, size_t begin, size_t least, size_t most,
                              int lazy) {
     mrc__tok_regex *x = p->x;
+    if (!most && mrc__regex_may_be_empty(x, begin))
+        return mrc__regex_wrong(p, "a repetition without a bound of what may be empty");
     const size_t size = x->n - begin;
     mrc__regex_op part[MRC__REGEX_OPS];
     memcpy(part, &x->op[begin], size * sizeof *part);
@@ -19197,15 +19243,8 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
     p.end = p.s + text->bytes;
     int good = mrc__regex_choice(&p, 0)
             && (p.s == p.end || mrc__regex_wrong(&p, "a ) without its ("))
+            && (!mrc__regex_may_be_empty(x, 0) || mrc__regex_wrong(&p, "it matches the empty text"))
             && mrc__regex_op_add(&p, MRC__REGEX_MATCH, 0, 0, 0);
-    for (int ahead = 0; good && ahead < 2; ahead++) {
-        mrc__regex_list list = { .n = 0 };
-        mrc__regex_follow(x, &list, 0, 0, ahead ? UINT64_MAX : 0);
-        for (size_t i = 0; good && i < list.n; i++) {
-            if (x->op[list.thread[i].op].kind == MRC__REGEX_MATCH)
-                good = mrc__regex_wrong(&p, "it matches the empty text");
-        }
-    }
     if (!good)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "the regular expression \"%.200s\" "
                              "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
@@ -20314,19 +20353,19 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
     int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
     if (left < 0 || right < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
-                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             "vocabulary (\"%.*s\")", mrc__shown(left < 0 ? a_bytes : b_bytes),
                              left < 0 ? a : b);
     if (both < 0)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
-                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             "not in the vocabulary", mrc__shown(a_bytes), a, mrc__shown(b_bytes),
                              b);
     size_t n = tok->merges.n_nodes;
     if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
         return mrc__bpe_no_memory(src);
     if (node < n)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
-                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
-                             (int)(b_bytes % 61), b, (unsigned)node, n);
+                             "twice: as number %u and %zu", mrc__shown(a_bytes), a,
+                             mrc__shown(b_bytes), b, (unsigned)node, n);
     tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
@@ -20338,7 +20377,7 @@ static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, 
     size_t n = space ? (size_t)(space - text) : 0;
     if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
-                             "tokens with a space between them)", (int)(bytes % 61), text);
+                             "tokens with a space between them)", mrc__shown(bytes), text);
     return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
 }
 
@@ -21470,7 +21509,7 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
         int32_t id = mrc__tok_id(tok, p->text, p->bytes);
         if (id < 0 && p->type == MRC__PIECE_NORMAL)
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
-                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+                             "\"%.*s\"", src->path.data, mrc__shown(p->bytes), p->text);
         if (id >= 0) tok->scores[id] = p->score;
     }
     tok->unk = mrc__tok_id(tok, "[UNK]", 5);
@@ -21479,13 +21518,13 @@ static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
 
 // BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
 // left part, then the longer right one.
-typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, rest; }
     mrc__sp_merge;
 static int mrc__sp_compare_merges(const void *a, const void *b) {
     const mrc__sp_merge *x = a, *y = b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    if (x->rest != y->rest) return x->rest > y->rest ? -1 : 1;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
@@ -21496,6 +21535,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
     mrc_status status = MRC_OK;
     for (size_t i = 0; i < m->n; i++) {
         const mrc__sp_piece *p = &m->pieces[i];
+        const size_t total = mrc_utf8_length(p->text, p->bytes);
         uint32_t node = 0;
         size_t chars = 0;
         for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
@@ -21511,7 +21551,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
                 return mrc__tok_no_memory(src);
             }
             ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
-                                                          (int32_t)n, chars, p->bytes };
+                                                          (int32_t)n, chars, total - chars };
             n++;
         }
     }
@@ -26859,6 +26899,15 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+static void mrc__make_projection(mrc__builder *b, size_t in, const char *name) {
+    const mrc_encoder_config *e = &b->m->config.encoder;
+    mrc__map *to = &b->m->weights->answer;
+    if (!e->projection_size) return;
+    if (e->projection_bias) *to = mrc__make_linear(b, e->projection_size, in, name);
+    else to->weight = mrc__make(b, e->projection_size, in, MRC__INIT_NORMAL,
+                                b->m->config.initializer_range, "%s.weight", name);
+}
+
 // The maps of a head for retrieval: names as the directories of api.encoder have them.
 static void mrc__make_retrieval(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
@@ -26870,18 +26919,11 @@ static void mrc__make_retrieval(mrc__builder *b) {
     if (c->head == MRC_HEAD_POOL) {
         for (int i = 0; i < MRC_POOLING_COUNT; i++) kinds += e->poolings >> i & 1;
         if (e->pooler) w->dense = mrc__make_linear(b, h, h, pooler);
-        if (e->projection_size && e->projection_bias) {
-            w->answer = mrc__make_linear(b, e->projection_size, kinds * h, "dense.linear");
-        } else if (e->projection_size) {
-            w->answer.weight = mrc__make(b, e->projection_size, kinds * h, MRC__INIT_NORMAL,
-                                         c->initializer_range, "dense.linear.weight");
-        }
+        mrc__make_projection(b, kinds * h, "dense.linear");
         return;
     }
     if (c->head == MRC_HEAD_TOKENS) {
-        if (!e->projection_size) return;
-        w->answer.weight = mrc__make(b, e->projection_size, h, MRC__INIT_NORMAL,
-                                     c->initializer_range, "linear.weight");
+        mrc__make_projection(b, h, "linear");
         return;
     }
     const mrc__score_form f = mrc__score_form_of(c);
@@ -27702,6 +27744,16 @@ static mrc_tensor *mrc__side_by_side(mrc_ctx *ctx, mrc_tensor **parts, size_t n,
     return y;
 }
 
+// The projection of a head for retrieval, where it has one.
+static mrc_tensor *mrc__project(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc__map *w = &m->weights->answer;
+    if (!e->projection_size || !x) return x;
+    mrc_tensor *bias = w->bias ? w->bias
+                     : mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size);
+    return mrc_linear(ctx, x, w->weight, bias, e->projection_act);
+}
+
 // One vector a sequence: the poolings side by side, the projection, the norm.
 static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, size_t skip,
                                   const mrc_batch *batch) {
@@ -27715,23 +27767,13 @@ static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, siz
     y = n > 1 ? mrc__side_by_side(ctx, parts, n, batch) : n ? parts[0] : NULL;
     if (e->pooler) y = mrc_linear(ctx, y, m->weights->dense.weight, m->weights->dense.bias,
                                   MRC_ACT_TANH);
-    if (e->projection_size && y) {
-        mrc_tensor *bias = m->weights->answer.bias;
-        if (!bias) bias = mrc__zeros(ctx, mrc__stat_dtype(y->dtype), e->projection_size);
-        y = mrc_linear(ctx, y, m->weights->answer.weight, bias, e->projection_act);
-    }
+    y = mrc__project(ctx, m, y);
     return e->normalize ? mrc_normalize(ctx, y) : y;
 }
 
 // One vector a row, of length 1.
 static mrc_tensor *mrc__tokens_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
-    const mrc_encoder_config *e = &m->config.encoder;
-    if (e->projection_size) {
-        x = mrc_linear(ctx, x, m->weights->answer.weight,
-                       x ? mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size) : NULL,
-                       MRC_ACT_NONE);
-    }
-    return mrc_normalize(ctx, x);
+    return mrc_normalize(ctx, mrc__project(ctx, m, x));
 }
 
 // One or two logits a sequence, from its first row.
@@ -31088,6 +31130,20 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     return s;
 }
 
+MRCDEF mrc_status mrc_passages_parse(mrc_ctx *ctx, mrc_passages **out, const char *name,
+                                     const char *text, size_t bytes, const char *text_key) {
+    MRC__ARG(ctx, !out || !name || !text);
+    *out = NULL;
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    if (!p) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", name);
+    mrc__ps_loader l = { .ctx = ctx, .p = p, .path = name, .text_key = text_key };
+    p->pool.host = ctx->host;
+    mrc_status s = mrc__ps_read(&l, text, bytes);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
     MRC__ARG(ctx, !out || !path);
@@ -31095,18 +31151,8 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     size_t bytes;
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
-    mrc_status s = MRC_ERR_MEM;
-    if (p) {
-        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
-        p->pool.host = ctx->host;
-        s = mrc__ps_read(&l, text, bytes);
-    } else {
-        mrc__fail(ctx, s, "%s: out of memory", path);
-    }
+    mrc_status s = mrc_passages_parse(ctx, out, path, text, bytes, text_key);
     mrc_file_free(ctx, text);
-    if (s == MRC_OK) *out = p;
-    else mrc_passages_free(p);
     return s;
 }
 
@@ -34386,6 +34432,7 @@ MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_ve
     b.end.width = v->width;
     b.end.fingerprint = desc->fingerprint;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, v->offsets ? "tokens.bin" : "vectors.bin"));
+    MRC__TRY(mrc__vectors_finite(ctx, v, "index"));
     MRC__TRY(mrc_dir_new(ctx, path));
     mrc_status s = MRC_OK;
     if (desc->similarity == MRC_SIMILARITY_COS) {
@@ -34503,17 +34550,24 @@ MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
         { e->recall[0], e->recall[1], e->recall[2] } };
 }
 
+static mrc_status mrc__dense_finite(const mrc_dense *d, size_t row, const float *x) {
+    for (size_t k = 0; k < d->end.width; k++) {
+        if (fabsf(x[k]) <= FLT_MAX) continue;
+        return mrc__blocks_broken(&d->file, "row %zu has a number that is not finite", row);
+    }
+    return MRC_OK;
+}
+
 // Rows `first` to first + n as floats, `width` apart or more.
 static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *to, size_t apart) {
     const mrc__dense_end *e = &d->end;
     size_t stride = mrc__dense_stride(e), width = (size_t)e->width;
-    if (e->form >= MRC_FORM_INT8) {
-        for (size_t i = 0; i < n; i++) {
-            MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
-                                      to + i * apart, width * 4));
-        }
-        return MRC_OK;
+    for (size_t i = 0; e->form >= MRC_FORM_INT8 && i < n; i++) {
+        MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
+                                  to + i * apart, width * 4));
+        MRC__TRY(mrc__dense_finite(d, first + i, to + i * apart));
     }
+    if (e->form >= MRC_FORM_INT8) return MRC_OK;
     unsigned char *row = d->ctx->host.alloc(d->ctx->host.user, stride);
     if (!row) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
     mrc_status s = MRC_OK;
@@ -34526,11 +34580,8 @@ static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *t
             if (e->form == MRC_FORM_F32) memcpy(&x, row + 4 * k, 4);
             else x = (memcpy(&half, row + 2 * k, 2), mrc__from_bf16(half));
             to[i * apart + k] = x;
-            if (!(fabsf(x) <= FLT_MAX)) {
-                s = mrc__blocks_broken(&d->file, "row %zu has a number that is not finite",
-                                       first + i);
-            }
         }
+        if (s == MRC_OK) s = mrc__dense_finite(d, first + i, to + i * apart);
     }
     d->ctx->host.free(d->ctx->host.user, row);
     return s;
@@ -34851,6 +34902,7 @@ static mrc_status mrc__dense_load_graph(mrc_dense *d) {
     mrc__graph *g = &d->graph;
     size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
     if (d->padded) return MRC_OK;
+    if (g->host.free) mrc__graph_free(g);       // what an attempt that failed has left
     *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
                        .ef_construction = e->ef_construction, .entry = e->entry };
     if (e->similarity == MRC_SIMILARITY_DOT) {
@@ -35144,6 +35196,7 @@ static mrc_status mrc__search_queries(mrc_dense *d, const mrc_vectors *queries, 
                          queries->offsets ? "token" : "text", (unsigned long long)d->end.width,
                          tokens ? "token" : "text");
     }
+    MRC__TRY(mrc__vectors_finite(d->ctx, queries, "queries"));
     *own = d->ctx->host.alloc(d->ctx->host.user, (elements + 1) * sizeof **own);
     if (!*own) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
     memcpy(*own, queries->rows, elements * sizeof **own);
@@ -35834,15 +35887,16 @@ static mrc_status mrc__encoder_rows(mrc_encoder *e, mrc_side side, const char *t
     MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, text, bytes, second, second_bytes,
                                   &options));
     const mrc_encoding *x = &list.list[0];
-    size_t real = x->n + (size_t)marked, n = real;
+    // The marker is row 1; row 0 of an empty text without special tokens.
+    size_t real = x->n + (size_t)marked, n = real, place = mrc__min(x->n, 1);
     if (tokens && query && c->query_expansion && n < longest) n = longest;
     mrc_status s = mrc__text_rows_new(e->ctx, out, n);
     for (size_t i = 0; i < n && s == MRC_OK; i++) {
-        size_t from = i - (size_t)(marked && i > 1);
-        int pad = i >= real;
+        size_t from = i - (size_t)(marked && i > place);
+        int pad = i >= real, marker = marked && i == place;
         out->feature.input_ids[i] = pad ? mrc_tokenizer_special(e->tok).mask
-                                  : marked && i == 1 ? e->marker[side] : x->input_ids[from];
-        if (!pad && !(marked && i == 1) && !c->one_token_type && !tokens) {
+                                  : marker ? e->marker[side] : x->input_ids[from];
+        if (!pad && !marker && !c->one_token_type && !tokens) {
             out->feature.token_type_ids[i] = x->token_type_ids[from];
         }
         out->keep[i] = query || !mrc__encoder_skips(e, out->feature.input_ids[i]);
@@ -36145,22 +36199,46 @@ static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
     return MRC_OK;
 }
 
-// The CRC-32C of the weights' file above that of what the text rules are.  Left out: what an
-// encoder_desc may ask of passages alone, as questions are asked without it.
-static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
+// Goes on with a checksum over a folder's weights, of shards each file.
+static mrc_status mrc__print_weights(mrc_ctx *ctx, const char *folder, uint32_t *crc) {
     char file[MRC__PATH_BYTES];
-    uint32_t crc = 0, rules;
+    mrc_weights *st = NULL;
     uint64_t bytes;
-    MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "model.safetensors"));
-    if (mrc_path_kind(file) != MRC_PATH_FILE) {
-        MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "pytorch_model.bin"));
+    uint32_t one;
+    int there;
+    MRC__TRY(mrc__weights_path(ctx, folder, file, &there));
+    if (!there) return MRC_OK;
+    const int shards = mrc__ends_with(file, ".index.json");
+    if (shards) MRC__TRY(mrc_weights_open(ctx, &st, file));
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; s == MRC_OK && i < (shards ? st->n_shards : 1); i++) {
+        s = mrc_file_crc32c(ctx, shards ? st->shards[i]->path : file, &one, &bytes);
+        if (s == MRC_OK) *crc = mrc_crc32c(*crc, &one, sizeof one);
     }
-    if (mrc_path_kind(file) == MRC_PATH_FILE) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
+    mrc_weights_close(st);
+    return s;
+}
+// The same over all that makes vectors: the encoder, and the projection that stands apart.
+static mrc_status mrc__print_folder(const mrc_encoder *e, const char *path, uint32_t *crc) {
+    char folder[MRC__PATH_BYTES];
+    MRC__TRY(mrc__encoder_base(e->ctx, path, folder));
+    MRC__TRY(mrc__print_weights(e->ctx, folder, crc));
+    if (!mrc__dense_folder(e->ctx, e->model, path, folder)) return MRC_OK;
+    return mrc__print_weights(e->ctx, folder, crc);
+}
+
+// The checksum of the weights above that of what the text rules are: of what made the passages'
+// vectors, as the tower of questions may be named later.  Left out: what an encoder_desc may ask of
+// passages alone, as questions are asked without it.
+static mrc_status mrc__encoder_print(mrc_encoder *e, const char *path) {
+    uint32_t crc = 0, rules;
+    MRC__TRY(mrc__print_folder(e, path, &crc));
     const mrc_encoder_config *c = &e->config.encoder;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d [%s] [%s] [%s] [%s] "
-                     "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
-                     c->exclude_prompt, c->projection_size, c->query_max_length,
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %d %d %d %zu %zu %d %d %d [%s] [%s] [%s] "
+                     "[%s] [%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
+                     c->exclude_prompt, c->projection_size, c->projection_bias,
+                     (int)c->projection_act, c->normalize, c->query_max_length,
                      c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
                      c->skiplist, c->query_prompt, c->passage_prompt, c->query_marker,
                      c->passage_marker);
@@ -36243,7 +36321,7 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_QUERY));
     MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_PASSAGE));
     e->batch_rows = desc->batch_rows ? desc->batch_rows : 4096;
-    return mrc__encoder_print(e, base);
+    return mrc__encoder_print(e, load.dense_path);
 }
 
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
@@ -36604,6 +36682,13 @@ static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
     return n;
 }
 
+// Lines are read to their end, which a zero byte would be too: the rest would be lost.
+static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
+    const char *zero = memchr(text, 0, bytes);
+    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
+                                      "offset %zu)", path, (size_t)(zero - text));
+}
+
 // MS MARCO's triples: texts, or ids.
 static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     size_t number = 0;
@@ -36677,6 +36762,7 @@ static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const c
     size_t bytes, number = 0;
     *j = (mrc__judgements){0};
     MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
+    MRC__TRY(mrc__no_zero(ctx, path, j->text, bytes));
     for (char *line = j->text, *next; line && *line; line = next) {
         char *field[8], *end = NULL;
         next = strchr(line, '\n');
@@ -36751,11 +36837,11 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
         size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
-        size_t most = kept + (to >= from ? to - from + 1 : 0);
+        size_t end = mrc__min(to, n), most = kept + (end >= from ? end - from + 1 : 0);
         uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
         if (!list) s = mrc__pairs_memory(l);
         if (list && kept) memcpy(list, x->negatives, kept * sizeof *list);
-        for (size_t k = from - 1; list && k < n && k < to; k++) {
+        for (size_t k = from - 1; list && k < end; k++) {
             const char *id = j.list[first + k].passage;
             const mrc_passage *text = mrc__ids_find(&l->corpus_ids, id);
             missing += !text;
@@ -36859,6 +36945,7 @@ static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes
                              "%zu%s", l->path, (unsigned)(unsigned char)text[valid], valid,
                              mrc__utf8_hint(text + valid, bytes - valid));
         }
+        MRC__TRY(mrc__no_zero(l->ctx, l->path, text, bytes));
         return mrc__pairs_triples(l, text);
     }
     int is_lines = mrc__ds_is_jsonl(l->ctx, text, bytes);
@@ -37006,6 +37093,16 @@ static size_t mrc__pairs_draw(const mrc_pair *x, size_t index, size_t k, uint64_
     return k;
 }
 
+// The most negatives that a question of the list is given, of all questions where queries is NULL.
+static size_t mrc__pairs_most(const mrc_pairs *p, const uint32_t *queries, size_t n, size_t k) {
+    size_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t these = mrc__min(k, p->list[queries ? queries[i] : i].n_negatives);
+        if (these > most) most = these;
+    }
+    return most;
+}
+
 typedef struct mrc__planner {
     const mrc_pairs *p;
     size_t    negatives;
@@ -37069,12 +37166,15 @@ MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pai
     const mrc_allocator *host = &ctx->host;
     size_t n = p->n, bytes;
     *out = (mrc_pair_plan){ .host = *host };
-    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) return MRC_ERR_MEM;
+    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "plan: no memory for %zu questions", n);
+    }
     mrc__planner a = { .p = p, .negatives = num_negatives, .seed = seed, .epoch = epoch };
     mrc__sample *order = host->alloc(host->user, bytes);
     uint32_t *left = host->alloc(host->user, bytes);
     a.inside = mrc__host_zalloc(host, 2 * (p->n_passages + 1) * sizeof *a.inside);
-    a.drawn = host->alloc(host->user, (num_negatives + 1025) * sizeof *a.drawn);
+    a.drawn = host->alloc(host->user, (mrc__pairs_most(p, NULL, n, num_negatives) + 1)
+                                      * sizeof *a.drawn);
     out->query = host->alloc(host->user, (n + 1) * sizeof *out->query);
     out->begin = mrc__host_zalloc(host, (n + 2) * sizeof *out->begin);
     int ok = order && left && a.inside && a.drawn && out->query && out->begin;
@@ -37136,10 +37236,10 @@ static uint32_t mrc__contrast_passage(mrc__contrast *c, uint32_t *seen, uint32_t
 static mrc_status mrc__contrast_collect(mrc__contrast *c) {
     const mrc_contrastive_desc *d = c->desc;
     const mrc_allocator *host = &c->ctx->host;
+    const size_t draws = mrc__pairs_most(d->pairs, d->queries, d->n, d->num_negatives);
     size_t most = 0;
     for (size_t i = 0; i < d->n; i++) {
-        size_t have = d->pairs->list[d->queries[i]].n_negatives;
-        most += 1 + (have < d->num_negatives ? have : d->num_negatives);
+        most += 1 + mrc__min(d->pairs->list[d->queries[i]].n_negatives, d->num_negatives);
     }
     c->queries = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->queries);
     c->passages = host->alloc(host->user, (most + 1) * sizeof *c->passages);
@@ -37147,7 +37247,7 @@ static mrc_status mrc__contrast_collect(mrc__contrast *c) {
     c->list = host->alloc(host->user, (most + 1) * sizeof *c->list);
     c->begin = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->begin);
     c->teacher = host->alloc(host->user, (most + 1) * sizeof *c->teacher);
-    uint32_t *seen = host->alloc(host->user, (most + d->num_negatives + 1026) * sizeof *seen);
+    uint32_t *seen = host->alloc(host->user, (most + draws + 2) * sizeof *seen);
     int ok = c->queries && c->passages && c->gold && c->list && c->begin && c->teacher && seen;
     for (size_t i = 0; ok && i < d->n; i++) {
         const mrc_pair *x = &d->pairs->list[d->queries[i]];
@@ -37562,6 +37662,10 @@ static mrc_status mrc__contrast_run(mrc__contrast *c) {
 static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contrastive_desc *d) {
     int score = e->config.head == MRC_HEAD_SCORE;
     if (!d->pairs || !d->queries || !d->n) return "no questions";
+    for (size_t i = 0; i < d->n; i++) {
+        if (d->queries[i] >= d->pairs->n) return "a question that the set does not have";
+    }
+    if ((unsigned)d->loss > MRC_CONTRASTIVE_KL) return "no such loss";
     if (e->model->dtype != MRC_DTYPE_F32) return "retrieval trains in f32";
     if (e->model->for_prediction) return "the model was loaded for prediction";
     if (score && (d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC)) {

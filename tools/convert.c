@@ -247,7 +247,8 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
                   "\"...layer.N....weight\")", a->from);
     }
     size_t count = convert_cut(items, n, (uint64_t)a->shard * 1000000u, shards);
-    if (!file) tool_check(ctx, mrc_dir_new(ctx, a->output));
+    if (file) tool_make_parent(ctx, a->output);
+    else tool_check(ctx, mrc_dir_new(ctx, a->output));
     for (size_t k = 0; k < count; k++) {
         snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", k + 1, count);
         if (!file) tool_path(path, a->output, count > 1 ? name : "model.safetensors");

@@ -10,8 +10,30 @@ static struct {
     int         skip_unknown;
 } a;
 
+static int is_called(const char *tail) {
+    const size_t n = strlen(a.output), m = strlen(tail);
+    return n > m && strcmp(a.output + n - m, tail) == 0;
+}
+
+// Before all texts are read: whether the output can hold what becomes of none of them.
+static void want_kind(mrc_ctx *ctx, mrc_encoder *e, mrc_side side, const texts *list) {
+    mrc_vectors none;
+    tool_check(ctx, mrc_encoder_encode(e, side, list->list, 0, &none));
+    if (none.offsets && is_called(".npy")) {
+        tool_fail(TOOL_BAD_INPUT, "%s: .npy holds one row a text, these are a row a token "
+                  "(expected a name that ends in .safetensors)", a.output);
+    }
+    mrc_vectors_free(&none);
+}
+
 static int run(tool_program *p) {
     (void)p;
+    if (!is_called(".npy") && !is_called(".safetensors")) {
+        tool_fail(TOOL_BAD_INPUT, "%s: no such kind of file (expected a name that ends in .npy or "
+                  ".safetensors)", a.output);
+    }
+    tool_try_place(a.output, 0);
+    tool_want_model(a.model);
     mrc_backend *be = tool_backend_new_for(tool_precision_dtype(&a.precision));
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_encoder *e;
@@ -27,11 +49,13 @@ static int run(tool_program *p) {
         tool_fail(TOOL_BAD_INPUT, "%s: a cross-encoder scores pairs and has no vectors (expected a "
                   "bi-encoder or ColBERT)", a.model);
     }
-    texts list = texts_read(ctx, a.input, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY);
+    const mrc_side side = a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY;
+    texts list = texts_read(ctx, a.input, side);
+    want_kind(ctx, e, side, &list);
     double loaded = tool_seconds();
-    tool_check(ctx, mrc_encoder_encode(e, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY, list.list,
-                                       list.n, &v));
+    tool_check(ctx, mrc_encoder_encode(e, side, list.list, list.n, &v));
     double done = tool_seconds();
+    tool_make_parent(ctx, a.output);
     tool_check(ctx, mrc_vectors_save(ctx, &v, a.output));
     tool_note("%s: %zu texts, %zu rows of %zu in %.2f s, %.1f texts/s; loaded in %.2f s", a.input,
               v.n, v.n_rows, v.width, done - loaded, (double)v.n / (done - loaded + 1e-9),

@@ -212,6 +212,7 @@ static void mean(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
         || !mrc_weights_find(st[0], "end_logits")) {
         tool_fail(TOOL_BAD_INPUT, "%s: has no start_logits and end_logits", in->path[0]);
     }
+    tool_make_parent(ctx, a->output);
     tool_check(ctx, mrc_safetensors_write(ctx, a->output, list, n, NULL));
     for (size_t i = 0; i < n; i++) free((void *)(uintptr_t)list[i].data);
     for (size_t m = 0; m < in->n; m++) mrc_weights_close(st[m]);

@@ -275,6 +275,8 @@ static int tool__set(const tool_flag *f, const char *text) {
     if (f->list) return tool__list_set(f->list, text);
     if (f->string) {
         int word;                       // one that may stand alone may also be switched
+        const char *path = f->value ? f->value : "";
+        if (!*text && !f->bare && (!strncmp(path, "DIR", 3) || !strncmp(path, "FILE", 4))) return 0;
         *f->string = text;
         if (f->bare && tool__parse_bool(text, &word)) *f->string = word ? f->bare : NULL;
         return 1;
@@ -419,7 +421,14 @@ static const char *tool__nearest(const tool_program *p, const char *s, size_t by
     size_t least = SIZE_MAX;
     for (int t = 0; t < 3; t++) {
         for (const tool_flag *f = tables[t]; f && f->name; f++) {
-            size_t d = f->positional ? SIZE_MAX : tool__far(s, bytes, f->name);
+            if (f->positional) continue;
+            size_t d = tool__far(s, bytes, f->name);
+            for (const char *a = f->alias; a && *a; a += strcspn(a, "|"), a += *a == '|') {
+                char name[64];
+                snprintf(name, sizeof name, "%.*s", (int)strcspn(a, "|"), a);
+                const size_t other = tool__far(s, bytes, name);
+                if (other < d && other < 100) d = other;    // of them a beginning or an end
+            }
             if (d < least) { least = d; nearest = f->name; }
         }
     }
@@ -543,7 +552,13 @@ static int tool__flag(tool_program *p, int argc, char **argv, int i) {
     return i;
 }
 
-static void tool__positional(tool_program *p, const char *text) {
+static void tool__positional(tool_program *p, const char *text, int only_positional) {
+    if (!only_positional && text[0] == '-' && isalpha((unsigned char)text[1])) {
+        const char *near = tool__nearest(p, text + 1, strcspn(text + 1, "="));
+        tool_fail(TOOL_USAGE, "unknown flag (found %s, expected %s%s; --help lists all, and what "
+                  "follows -- is no flag)", text, near ? "perhaps --" : "another",
+                  near ? near : "");
+    }
     for (tool_flag *f = p->flags; f->name; f++) {
         if (!f->positional || (f->given && !f->list)) continue;
         tool__assign(f, text);
@@ -560,7 +575,7 @@ static void tool__parse(tool_program *p, int argc, char **argv) {
         else if (!only_positional && strncmp(argv[i], "--", 2) == 0) {
             i = tool__flag(p, argc, argv, i);
         } else if (!only_positional && strcmp(argv[i], "-h") == 0) tool_want_help = 1;
-        else tool__positional(p, argv[i]);
+        else tool__positional(p, argv[i], only_positional);
     }
 }
 

@@ -219,6 +219,7 @@ static void write_run(const double *weights, double k, mrc_hit *room) {
         }
     }
     tool_check_text(&t);
+    tool_make_parent(ctx, a.run);
     tool_check(ctx, mrc_file_write(ctx, a.run, t.data ? t.data : "", t.bytes));
     mrc_text_free(&t);
 }
@@ -237,6 +238,8 @@ static int run(tool_program *p) {
     if (a.tune && !a.qrels) {
         tool_fail(TOOL_USAGE, "--tune: needs to know what is right (expected --qrels FILE too)");
     }
+    run_want_field(TOOL_USAGE, "--tag", "text", a.tag);
+    tool_try_place(a.run, 0);
     ctx = tool_ctx_new(NULL, 0);
     for (size_t r = 0; r < a.runs.n; r++) {
         weights[r] = 1;

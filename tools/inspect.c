@@ -45,6 +45,7 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
     }
     char *text;
     size_t bytes;
+    tool_want_twice(path);
     tool_check(ctx, mrc_file_read(ctx, &text, &bytes, path));
     int as = AS_JSON;
     if (bytes >= 4 && (!memcmp(text, "PK\3\4", 4) || !memcmp(text, "\x80\2", 2))) as = AS_TORCH;
@@ -128,32 +129,37 @@ static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_weights *st, const mrc
     mrc_text_add(t, "}", 1);
 }
 
+// How many tensors there are, and with --tensors which.
+static void inspect_add_tensors(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a,
+                                mrc_weights *st) {
+    const mrc_st_entry *e;
+    size_t n = 0;
+    while (mrc_weights_at(st, n)) n++;
+    tool_json_integer(t, "tensors", (int64_t)n);
+    if (!a->tensors) return;
+    tool_json_key(t, "list");
+    mrc_text_add(t, "[", 1);
+    for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
+        if (i) mrc_text_add(t, ", ", 2);
+        inspect_tensor(ctx, t, st, e);
+    }
+    mrc_text_add(t, "]", 1);
+}
+
 // A folder or an index is read as its kind's shards.
 static void inspect_weights(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int as) {
     mrc_weights *st;
-    const mrc_st_entry *e;
-    size_t n = 0;
     tool_log_no_notes = a->strict;
     int several = mrc_path_kind(a->file) == MRC_PATH_DIR || inspect_ends(a->file, ".index.json");
     tool_check(ctx, several ? mrc_weights_open(ctx, &st, a->file)
                : as == AS_TORCH ? mrc_torch_open(ctx, &st, a->file)
                                 : mrc_safetensors_open(ctx, &st, a->file));
-    while (mrc_weights_at(st, n)) n++;
     if (a->strict && mrc_weights_unchecked(st)) {
         tool_fail(TOOL_BAD_INPUT, "%s: records without checksums (found %zu, expected none with "
                   "--strict)", a->file, mrc_weights_unchecked(st));
     }
     tool_json_string(t, "kind", mrc_weights_format(st));
-    tool_json_integer(t, "tensors", (int64_t)n);
-    if (a->tensors) {
-        tool_json_key(t, "list");
-        mrc_text_add(t, "[", 1);
-        for (size_t i = 0; (e = mrc_weights_at(st, i)) != NULL; i++) {
-            if (i) mrc_text_add(t, ", ", 2);
-            inspect_tensor(ctx, t, st, e);
-        }
-        mrc_text_add(t, "]", 1);
-    }
+    inspect_add_tensors(ctx, t, a, st);
     mrc_weights_close(st);
 }
 
@@ -225,12 +231,11 @@ static void inspect_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     mrc_ctx_clear_error(ctx);
 }
 
-static void inspect_add_tensors(mrc_ctx *ctx, mrc_text *t, const char *dir) {
+// Those of the folder's model, beside what else it is.
+static void inspect_add_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     mrc_weights *st;
-    size_t n = 0;
-    tool_check(ctx, mrc_weights_open(ctx, &st, dir));
-    while (mrc_weights_at(st, n)) n++;
-    tool_json_integer(t, "tensors", (int64_t)n);
+    tool_check(ctx, mrc_weights_open(ctx, &st, a->file));
+    inspect_add_tensors(ctx, t, a, st);
     mrc_weights_close(st);
 }
 
@@ -239,7 +244,7 @@ static void inspect_checkpoint(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a
     folder_want_checkpoint(ctx, a->file);
     tool_check(ctx, mrc_checkpoint_check(ctx, a->file));
     tool_json_string(t, "kind", "checkpoint");
-    inspect_add_tensors(ctx, t, a->file);
+    inspect_add_model(ctx, t, a);
 }
 
 static mrc_status inspect_count(mrc_ctx *ctx, void *user, const char *name) {
@@ -269,7 +274,7 @@ static void inspect_run(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int a
     }
     tool_check(ctx, mrc_dir_list(ctx, a->file, inspect_count, &checkpoints));
     tool_json_integer(t, "checkpoints", (int64_t)checkpoints);
-    if (inspect_has(a->file, "config.json")) inspect_add_tensors(ctx, t, a->file);
+    if (inspect_has(a->file, "config.json")) inspect_add_model(ctx, t, a);
     mrc_json_free(state);
 }
 

@@ -187,6 +187,14 @@ def _plain(x):
     return list(x) if hasattr(x, "__iter__") else x
 
 
+def _several(x, what):
+    """What stands for texts, as a list."""
+    x = _plain(x)
+    if not isinstance(x, list):
+        raise Error("%s: is no text (found %s)" % (what, type(x).__name__))
+    return x
+
+
 def _texts(x, what):
     if not all(isinstance(s, str) for s in x):
         raise Error("%s: is no text (found %s)" % (what, next(
@@ -213,8 +221,9 @@ class Reader(_Object):
         Windows are those that the reader was trained with, unless max_seq_length and doc_stride say
         otherwise.  postprocess: squad, pipeline or legacy, as of `mrc predict`."""
         one = isinstance(question, str)
-        questions = [question] if one else list(_plain(question))
-        contexts = [context] * len(questions) if isinstance(context, str) else list(_plain(context))
+        questions = [question] if one else _several(question, "question")
+        contexts = [context] * len(questions) if isinstance(context, str) \
+            else _several(context, "context")
         replies = self._call({
             "questions": _texts(questions, "question"), "contexts": _texts(contexts, "context"),
             "postprocess": postprocess, "n_best_size": n_best_size,
@@ -277,21 +286,20 @@ class QuestionAnsweringPipeline:
             else:
                 inputs = _plain(args[0]) if len(args) == 1 else list(args)
         elif question is not None and context is not None:
-            question, context = _plain(question), _plain(context)
             if isinstance(question, str):
                 question = [question]
                 if not isinstance(context, str):
                     raise Error("one question needs one context (found a list of them)")
-            if isinstance(context, str):
-                context = [context] * len(question)
+            question = _several(question, "question")
+            context = [context] * len(question) if isinstance(context, str) \
+                else _several(context, "context")
             if len(question) != len(context):
                 raise Error("questions and contexts are not as many (found %d and %d)"
                             % (len(question), len(context)))
             inputs = [{"question": q, "context": c} for q, c in zip(question, context)]
         else:
             raise Error("question and context are missing")
-        if isinstance(inputs, dict):
-            inputs = [inputs]
+        inputs = [inputs] if isinstance(inputs, dict) else _several(inputs, "question and context")
         return [self._example(x) for x in inputs]
 
     def __call__(self, *args, question=None, context=None, **options):
@@ -395,8 +403,8 @@ class Tokenizer(_Object):
     def __call__(self, text, pair=None, add_special_tokens=True):
         """The Encoding of a text, or of a text and its pair; of a list of texts a list."""
         if not isinstance(text, str):
-            texts = list(_plain(text))
-            pairs = [None] * len(texts) if pair is None else list(_plain(pair))
+            texts = _several(text, "text")
+            pairs = [None] * len(texts) if pair is None else _several(pair, "pair")
             if len(texts) != len(pairs):
                 raise Error("texts and pairs are not as many (found %d and %d)"
                             % (len(texts), len(pairs)))
@@ -428,7 +436,7 @@ class Index(_Object):
         (its number), and of each stage's score ("bm25", "dense", "colbert", "fused", "rerank")
         where there is more than words; of a list of queries a list of such lists."""
         one = isinstance(query, str)
-        queries = [query] if one else list(_plain(query))
+        queries = [query] if one else _several(query, "query")
         result = self._call({"queries": _texts(queries, "query"), "top_k": int(top_k)})
         return result[0] if one else result
 
@@ -463,7 +471,7 @@ class Encoder(_Object):
         if prompt_name not in (None, "query", "document", "passage", "corpus"):
             raise Error("prompt_name: is not known (found %r, expected query or document)"
                         % (prompt_name,))
-        texts = [texts] if one else list(_plain(texts))
+        texts = [texts] if one else _several(texts, "texts")
         result, data = self._call({"texts": _texts(texts, "texts"), "side": side}, data=True)
         self._cosine = result["similarity"] == "cosine"
         rows = _floats(data, result["rows"], result["width"])
@@ -498,9 +506,12 @@ class CrossEncoder(_Object):
     def predict(self, pairs, activation="model"):
         """A score for each (query, text).  activation: "model": the directory's; "sigmoid"; None:
         raw logits (of two labels their difference); or a function of a number."""
-        pairs = list(_plain(pairs))
+        pairs = _several(pairs, "pairs")
         one = len(pairs) == 2 and all(isinstance(x, str) for x in pairs)
-        pairs = [pairs] if one else [list(_plain(p)) for p in pairs]
+        pairs = [pairs] if one else [_several(p, "pairs") for p in pairs]
+        if any(len(p) != 2 for p in pairs):
+            raise Error("pairs: are no two texts (found %d)"
+                        % next(len(p) for p in pairs if len(p) != 2))
         result = self._call({"queries": _texts([p[0] for p in pairs], "pairs"),
                              "texts": _texts([p[1] for p in pairs], "pairs")})
         scores = result["scores"]
@@ -515,7 +526,7 @@ class CrossEncoder(_Object):
 
     def rank(self, query, documents, top_k=None, return_documents=False, activation="model"):
         """The documents, best first: dicts of corpus_id, score and, if asked for, text."""
-        documents = list(_plain(documents))
+        documents = _several(documents, "documents")
         scores = self.predict([[query, d] for d in documents], activation) if documents else []
         if len(documents) == 1 and not isinstance(scores, list):
             scores = [scores]

@@ -350,6 +350,7 @@ static void save_logits(prediction_run *p) {
                                    .shape = { p->features.n, p->width, 2 }, .fill = part_fill,
                                    .user = &parts[i] };
     }
+    tool_make_parent(p->ctx, p->a.save_logits);
     tool_check(p->ctx, mrc_safetensors_write(p->ctx, p->a.save_logits, list, PARTS, NULL));
     tool_note("%s: the logits of %zu windows", p->a.save_logits, p->features.n);
 }

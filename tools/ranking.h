@@ -88,6 +88,15 @@ TOOL_DEF void ranking_add(mrc_ctx *ctx, mrc_rank_result *sum, const qrels *q, co
 //==============================================================================
 // Runs
 //==============================================================================
+// Ends the program where a text could not be read back from a run, whose fields stand between
+// blanks.
+TOOL_DEF void run_want_field(tool_exit code, const char *where, const char *what,
+                             const char *text) {
+    if (*text && !text[strcspn(text, " \t\r\n\v\f")]) return;
+    tool_fail(code, "%s: no %s for a run, whose fields stand between blanks (found \"%s\", "
+              "expected one without, not empty)", where, what, text);
+}
+
 typedef struct run_line { const char *query, *passage; double score; size_t number; } run_line;
 typedef struct run_file { run_line *list; size_t n; char *text; } run_file;
 

@@ -833,6 +833,7 @@ static void write_page(void) {
     if (args.runs.n) put_found();
     put("</body></html>\n");
     tool_check_text(&page);
+    tool_make_parent(ctx, args.output);
     tool_check(ctx, mrc_file_write(ctx, args.output, page.data, page.bytes));
     tool_print("%s: %zu runs, %zu bytes\n", args.output, n_runs + args.runs.n, page.bytes);
     mrc_text_free(&page);

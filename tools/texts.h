@@ -19,10 +19,15 @@ typedef struct texts {
     mrc_ctx      *ctx;
 } texts;
 
-// Whether the first thing in the file is JSON, or its first line has a tab.
+// Whether the first thing in the file is JSON, or its first line has a tab.  A line may begin with
+// a bracket, as headlines do; an array of records goes on with one, or ends.
 static int texts_are_records(const char *file) {
     const char *at = file + strspn(file, " \t\r\n\xef\xbb\xbf"), *end = strchr(at, '\n');
-    if (*at == '{' || *at == '[') return 1;
+    if (*at == '[') {
+        const char next = at[1 + strspn(at + 1, " \t\r\n")];
+        if (next == '{' || next == ']') return 1;
+    }
+    if (*at == '{') return 1;
     return memchr(at, '\t', end ? (size_t)(end - at) : strlen(at)) != NULL;
 }
 
@@ -34,10 +39,12 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
     tool_check(ctx, mrc_file_read(ctx, &t.file, &bytes, path));
     if (texts_are_records(t.file)) {
         mrc_status status = MRC_ERR_FORMAT;
-        if (side == MRC_SIDE_PASSAGE) status = mrc_passages_load(ctx, &t.records, path, NULL);
+        if (side == MRC_SIDE_PASSAGE) {
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, NULL);
+        }
         if (status == MRC_ERR_FORMAT) {
             mrc_ctx_clear_error(ctx);
-            status = mrc_passages_load(ctx, &t.records, path, "question");
+            status = mrc_passages_parse(ctx, &t.records, path, t.file, bytes, "question");
         }
         tool_check(ctx, status);
         t.n = mrc_passages_size(t.records);
@@ -49,7 +56,8 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
         tool_fail(TOOL_BAD_INPUT, "%s: ill-formed UTF-8 at byte %zu", path,
                   mrc_utf8_valid(t.file, bytes));
     }
-    for (char *at = t.file, *end = t.file + bytes; at < end;) {
+    char *text = t.file + (strncmp(t.file, "\xef\xbb\xbf", 3) == 0 ? 3 : 0);
+    for (char *at = text, *end = t.file + bytes; at < end;) {
         char *stop = memchr(at, '\n', (size_t)(end - at));
         size_t n = stop ? (size_t)(stop - at) : (size_t)(end - at);
         t.list = tool_grow(t.list, t.n, &capacity, sizeof *t.list);

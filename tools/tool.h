@@ -496,11 +496,21 @@ TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
     return out;
 }
 
-// Before the work begins: whether a file (or with is_folder a folder) could be written there.  The
-// folder is not made yet, so that a run that fails leaves nothing.
+// What the library writes to where it stands: a pipe, /dev/null, /dev/stdout.
+static int tool__is_device(const char *path) {
+    struct stat info;
+    return strncmp(path, "/dev/", 5) == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode));
+}
+
+// Before the work begins: whether a file (or with is_folder a folder) could be written there.  No
+// folder is made yet, so that a run that fails leaves nothing: of a file, tool_make_parent() does.
 TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     char at[TOOL_PATH_BYTES];
+    struct stat there;
     const mrc_path kind = mrc_path_kind(path);
+    if (stat(path, &there) != 0 && errno == ENAMETOOLONG) {
+        tool_fail(TOOL_IO, "%s: cannot be written: %s", path, strerror(errno));
+    }
     if (kind == MRC_PATH_FILE && is_folder) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", path);
     }
@@ -508,6 +518,10 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
         tool_fail(TOOL_BAD_INPUT, "%s: is a directory (expected the name of a file)", path);
     }
     if (strlen(path) >= sizeof at) tool_fail(TOOL_USAGE, "%.60s...: the path is too long", path);
+    if (kind == MRC_PATH_FILE && tool__is_device(path)) {
+        if (access(path, W_OK) == 0) return;
+        tool_fail(TOOL_IO, "%s: cannot be written: %s", path, strerror(errno));
+    }
     strcpy(at, path);
     for (int up = kind != MRC_PATH_DIR; up; ) {    // the nearest folder that is there
         char *slash = strrchr(at, '/');
@@ -523,6 +537,24 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     if (file < 0) tool_fail(TOOL_IO, "%s: cannot be written: %s: %s", path, at, strerror(errno));
     close(file);
     unlink(probe);
+}
+
+// For what reads a file twice.
+TOOL_DEF void tool_want_twice(const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return;
+    tool_fail(TOOL_BAD_INPUT, "%s: is a pipe or a device, which can be read once (expected a file: "
+              "it is read twice)", path);
+}
+
+// The folders that a file is about to be written into.
+TOOL_DEF void tool_make_parent(mrc_ctx *ctx, const char *path) {
+    char *folder = tool_copy(path), *slash = strrchr(folder, '/');
+    if (slash && slash != folder) {
+        *slash = '\0';
+        tool_check(ctx, mrc_dir_new(ctx, folder));
+    }
+    free(folder);
 }
 
 // A text file whose lines are cut at their NULs: one inside would hide what follows it.

@@ -382,6 +382,7 @@ static void input_add(run *r, void *user, const char *key, const char *path) {
     mrc_text *t = user;
     folder_sum sum = { .dir = path };
     if (!path) return;
+    tool_want_twice(path);              // its checksum is taken here
     const int folder = mrc_path_kind(path) == MRC_PATH_DIR;
     if (folder && strcmp(key, "config.json") == 0) {    // --config_name may be a folder
         char file[TOOL_PATH_BYTES];

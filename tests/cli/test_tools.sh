@@ -278,7 +278,9 @@ train    BAD --model_name_or_path MODEL --train_file ROWS --output_dir OUT"
 # The same with an output that cannot be made: exit 5.
 bad_outputs="
 convert  MODEL --output FILE/x/o.safetensors
+embed    --model_name_or_path MODEL --input ROWS --output FILE/x.npy
 ensemble --files ROWS --output_dir FILE/x
+fuse     --runs ROWS ROWS --run FILE/x
 predict  --model_name_or_path MODEL --test_file ROWS --output_dir OUT --save_logits FILE/x
 report   MODEL --output FILE/x
 search   --index MODEL --queries ROWS --run FILE/x

@@ -75,6 +75,16 @@ check(any(a["answer"] == "" and a["start"] == a["end"] == 0 for a in none), "no 
 
 raises(mrc.Error, "question", qa, question="", context="x")
 raises(mrc.Error, "context", qa, {"question": "x"})
+# What is no text at all is an error of the module's, not of its lines.
+for wrong in (3, None, b"x", 1.5):
+    name = type(wrong).__name__
+    raises(mrc.Error, "missing" if wrong is None else name, qa, question=wrong, context="x")
+    raises(mrc.Error, "missing" if wrong is None else name, qa, question=["x"], context=wrong)
+    raises(mrc.Error, name, qa.reader.answer, wrong, "x")
+    raises(mrc.Error, name, qa.reader.answer, "x", [wrong])
+    raises(mrc.Error, name, mrc.Tokenizer(model), wrong)
+    raises(mrc.Error, name, mrc.Index(index).search, wrong, 1)
+raises(mrc.Error, "int", qa, 3)
 raises(mrc.Error, "top_k", qa, "x", "y", top_k=0)
 raises(mrc.Error, "max_answer_len", qa, "x", "y", max_answer_len=0)
 raises(mrc.Error, "doc_stride", qa, "x", "y", doc_stride=100, max_seq_len=64)

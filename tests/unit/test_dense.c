@@ -379,6 +379,75 @@ static void test_damage(void) {
     drop(&q);
 }
 
+// Blocks that a context's allocator has given out.
+static void *counted_alloc(void *user, size_t bytes) {
+    void *p = malloc(bytes);
+    *(size_t *)user += p != NULL;
+    return p;
+}
+static void counted_free(void *user, void *p) {
+    *(size_t *)user -= p != NULL;
+    free(p);
+}
+
+// A search that fails half-way through loading a graph, tried again as a service would.
+static void test_again(void) {
+    mrc_vectors v = vectors_new(2000, 8), q = vectors_new(2, 8);
+    const mrc_vectors_desc desc = { .graph = 1, .similarity = MRC_SIMILARITY_DOT, .threads = 1,
+                                    .ef_construction = 20 };
+    const mrc_dense_config config = mrc_dense_config_default();
+    size_t n_hits[2], blocks = 0, bytes, before;
+    mrc_hit hits[6];
+    mrc_ctx *own = NULL;
+    mrc_dense *d = NULL;
+    char *data;
+    CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK, "index: %s", message);
+    CHECK(mrc_file_read(ctx, &data, &bytes, path_of("vectors.bin")) == MRC_OK, "read");
+    data[2000 * 64 + 2000 * 4 + 2000 + 100000] ^= 1;           // a link, behind rows and levels
+    bytes_new("vectors.bin", data, bytes);
+    mrc_file_free(ctx, data);
+    mrc_ctx_new(&own, &(mrc_ctx_desc){ .backend = be, .log = keep_message, .allocator =
+                                       { counted_alloc, counted_free, &blocks } });
+    before = blocks;
+    CHECK(mrc_dense_open(own, &d, folder, 0) == MRC_OK, "open: %s", message);
+    for (int i = 0; i < 3; i++) {
+        CHECK(mrc_dense_search(d, &q, 3, &config, hits, n_hits) == MRC_ERR_FORMAT
+              && strstr(message, "is damaged"), "damaged links: %s", message);
+        mrc_ctx_clear_error(own);
+    }
+    mrc_dense_close(d);
+    CHECK(blocks == before, "%zu blocks are left", blocks - before);
+    mrc_ctx_free(own);
+    drop(&v);
+    drop(&q);
+}
+
+// A number that is not finite has no place among those that are compared.
+static void test_not_finite(void) {
+    const mrc_dense_config config = mrc_dense_config_default();
+    for (int form = 0; form <= MRC_FORM_BITS; form++) {
+        mrc_vectors v = vectors_new(40, 8), q = vectors_new(2, 8);
+        const mrc_vectors_desc desc = { .form = (mrc_vector_form)form, .threads = 1 };
+        mrc_dense *d = NULL;
+        mrc_hit hits[6];
+        size_t n_hits[2];
+        CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK
+              && mrc_dense_open(ctx, &d, folder, 0) == MRC_OK, "form %d: %s", form, message);
+        q.rows[9] = NAN;
+        CHECK(mrc_dense_search(d, &q, 3, &config, hits, n_hits) == MRC_ERR_NUMERIC
+              && strstr(message, "queries: row 1 has a number that is not finite"),
+              "form %d: %s", form, message);
+        mrc_ctx_clear_error(ctx);
+        mrc_dense_close(d);
+        v.rows[20] = -INFINITY;
+        CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_ERR_NUMERIC
+              && strstr(message, "index: row 2 has a number"), "form %d: %s", form, message);
+        mrc_ctx_clear_error(ctx);
+        drop(&v);
+        drop(&q);
+    }
+}
+
 //==============================================================================
 // Fusion and measures
 //==============================================================================
@@ -489,6 +558,8 @@ int main(void) {
     test_graph();
     test_tokens();
     test_damage();
+    test_again();
+    test_not_finite();
     test_fuse();
     test_fuse_infinite();
     test_rerank_weight();

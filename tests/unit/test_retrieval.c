@@ -110,6 +110,52 @@ static void test_ids(void) {
     mrc_pairs_free(p);
 }
 
+// Ranks and numbers of negatives without a bound are all that there are, and cost no more.
+static void test_bounds(void) {
+    mrc_pairs *p;
+    mrc_pair_plan plan;
+    char *run = malloc(200000), *at = run, *corpus = malloc(400000), *to = corpus;
+    for (int i = 0; i < 3000; i++) {
+        at += sprintf(at, "q1 Q0 d%d %d %d x\n", i, i + 1, 9000 - i);
+        to += sprintf(to, "{\"_id\": \"d%d\", \"title\": \"\", \"text\": \"text %d\"}\n", i, i);
+    }
+    mrc_pairs_desc desc = {
+        .path = file_new("q.jsonl", "{\"_id\": \"q1\", \"text\": \"one\"}\n"),
+        .passages = file_new("c.jsonl", corpus), .qrels = file_new("r.tsv", "q1 0 d0 1\n"),
+        .negatives = file_new("n.run", run) };
+    free(run);
+    free(corpus);
+    for (int i = 0; i < 2; i++) {
+        desc.last_rank = i ? SIZE_MAX : SIZE_MAX / 4 + 1;
+        if (!CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "all ranks: %s", message)) return;
+        CHECK(mrc_pairs_at(p, 0)->n_negatives == 2999, "%zu negatives",
+              mrc_pairs_at(p, 0)->n_negatives);
+        CHECK(mrc_pairs_plan(ctx, &plan, p, 4, SIZE_MAX, 1, 0) == MRC_OK && plan.n_batches == 1,
+              "all negatives: %s", message);
+        mrc_pair_plan_free(&plan);
+        mrc_pairs_free(p);
+    }
+}
+
+// What is behind a zero byte is not left out in silence.
+static void test_zero_bytes(void) {
+    static const char triples[] = "a\tp\tn\n\0\nb\tq\tm\n", run[] = "q1 0 d1 1\n\0\nq1 0 d2 1\n";
+    mrc_pairs *p;
+    mrc_pairs_desc desc = { .path = bytes_new("t.tsv", triples, sizeof triples - 1) };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_ERR_FORMAT
+          && strstr(message, "t.tsv: is no text (found a zero byte at offset 6)"), "triples: %s",
+          message);
+    mrc_ctx_clear_error(ctx);
+    desc = (mrc_pairs_desc){
+        .path = file_new("q.jsonl", "{\"_id\": \"q1\", \"text\": \"one\"}\n"),
+        .passages = file_new("c.jsonl", "{\"_id\": \"d1\", \"text\": \"A\"}\n"
+                             "{\"_id\": \"d2\", \"text\": \"B\"}\n"),
+        .qrels = bytes_new("r.tsv", run, sizeof run - 1) };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_ERR_FORMAT && strstr(message, "r.tsv: is no text"),
+          "qrels: %s", message);
+    mrc_ctx_clear_error(ctx);
+}
+
 //==============================================================================
 // The planner
 //==============================================================================
@@ -363,6 +409,145 @@ static void test_directories(void) {
     }
 }
 
+// A projection of token rows has the bias and the activation that its folder names.
+static void test_projection(void) {
+    static const mrc_passage text = { "", "", "what is one", 11 };
+    mrc_model_config c = small(MRC_HEAD_TOKENS);
+    mrc_model *m;
+    mrc_encoder *e;
+    mrc_vectors v = { 0 };
+    float weight[16 * 32] = { 0 }, bias[16], want[16];
+    double length = 0;
+    c.encoder.projection_bias = 1;
+    c.encoder.projection_act = MRC_ACT_TANH;
+    for (int k = 0; k < 16; k++) {
+        bias[k] = (float)(k - 7) / 4;
+        length += tanh(bias[k]) * tanh(bias[k]);
+    }
+    for (int k = 0; k < 16; k++) want[k] = (float)(tanh(bias[k]) / sqrt(length));
+    CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 5) == MRC_OK, "model: %s", message);
+    mrc_tensor *w = mrc_params_find(m->params, "linear.weight");
+    mrc_tensor *b = mrc_params_find(m->params, "linear.bias");
+    if (!CHECK(w && b, "no %s of the projection", w ? "bias" : "weight")) return;
+    mrc_tensor_upload(ctx, w, weight);
+    mrc_tensor_upload(ctx, b, bias);
+    CHECK(mrc_model_save(ctx, m, path_of("projection"), "data") == MRC_OK, "save: %s", message);
+    mrc_model_free(m);
+    CHECK(mrc_encoder_new(ctx, &e, path_of("projection"), NULL) == MRC_OK
+          && mrc_encoder_encode(e, MRC_SIDE_PASSAGE, &text, 1, &v) == MRC_OK, "encode: %s",
+          message);
+    for (size_t i = 0; i < v.n_rows * v.width; i++) {
+        if (CHECK(fabsf(v.rows[i] - want[i % 16]) < 1e-6f, "row %zu, column %zu: %g, not %g",
+                  i / 16, i % 16, (double)v.rows[i], (double)want[i % 16])) continue;
+        break;
+    }
+    CHECK(v.n_rows > 2 && v.width == 16, "%zu rows of %zu", v.n_rows, v.width);
+    mrc_vectors_free(&v);
+    mrc_encoder_free(e);
+}
+
+// The fingerprint tells models apart by all weights that make a passage's vector.
+static uint64_t fingerprint_of(const char *path, const char *query_path) {
+    const mrc_encoder_desc desc = { .query_path = query_path };
+    mrc_encoder *e = NULL;
+    CHECK(mrc_encoder_new(ctx, &e, path, &desc) == MRC_OK, "%s: %s", path, message);
+    uint64_t fingerprint = mrc_encoder_fingerprint(e);
+    mrc_encoder_free(e);
+    return fingerprint;
+}
+
+// Renames a folder's weights to a shard, with an index that names it.
+static void shard(const char *path, const mrc_model *m) {
+    char from[300], to[300];
+    const mrc_tensor *t;
+    snprintf(from, sizeof from, "%s/model.safetensors", path);
+    snprintf(to, sizeof to, "%s/model-00001-of-00001.safetensors", path);
+    CHECK(rename(from, to) == 0, "%s", to);
+    snprintf(to, sizeof to, "%s/model.safetensors.index.json", path);
+    FILE *f = fopen(to, "w");
+    if (!CHECK(f != NULL, "%s", to)) return;
+    fprintf(f, "{\"weight_map\": {");
+    for (size_t i = 0, n = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        if (!strncmp(t->name, "dense.linear.", 13)) continue;
+        fprintf(f, "%s\"%s\": \"model-00001-of-00001.safetensors\"", n++ ? ", " : "", t->name);
+    }
+    fprintf(f, "}}");
+    fclose(f);
+}
+
+static void test_fingerprint(void) {
+    static const char *const names[] = { NULL, "dense.linear.weight",
+                                         "roberta.embeddings.LayerNorm.weight" };
+    mrc_model_config c = small(MRC_HEAD_POOL);
+    uint64_t whole[3], shards[3], towers[3];
+    char path[3][256];
+    c.encoder.projection_size = 24;
+    for (int i = 0; i < 3; i++) {
+        mrc_model *m;
+        float values[24 * 32];
+        char name[16];
+        snprintf(name, sizeof name, "print%d", i);
+        snprintf(path[i], sizeof path[i], "%s", path_of(name));
+        CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 5) == MRC_OK, "model: %s", message);
+        mrc_tensor *t = names[i] ? mrc_params_find(m->params, names[i]) : NULL;
+        if (t) {
+            mrc_tensor_download(ctx, t, values);
+            values[3] += 1;
+            mrc_tensor_upload(ctx, t, values);
+        }
+        CHECK(!names[i] == !t, "no %s", names[i]);
+        CHECK(mrc_model_save(ctx, m, path[i], "data") == MRC_OK, "save: %s", message);
+        whole[i] = fingerprint_of(path[i], NULL);
+        towers[i] = fingerprint_of(path[0], path[i]);
+        shard(path[i], m);
+        shards[i] = fingerprint_of(path[i], NULL);
+        CHECK(mrc_model_save(ctx, m, path[i], "data") == MRC_OK, "save: %s", message);
+        mrc_model_free(m);
+    }
+    for (int i = 1; i < 3; i++) {
+        CHECK(whole[i] != whole[0] && shards[i] != shards[0],
+              "another %s, the same fingerprint (%d of one file, %d of shards)", names[i],
+              whole[i] == whole[0], shards[i] == shards[0]);
+        CHECK(towers[i] == whole[0], "the tower of questions is in the passages' fingerprint");
+    }
+}
+
+// A text of no tokens, by a tokenizer without a template: the marker alone, or no row.
+static void test_no_rows(void) {
+    static const char json[] =
+        "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0,"
+        " \"one\": 1, \"[MASK]\": 2, \"[D]\": 3}}, \"pre_tokenizer\": {\"type\":"
+        " \"BertPreTokenizer\"}}";
+    static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS };
+    const mrc_passage texts[] = { { "", "", "", 0 }, { "", "", "one", 3 } };
+    mrc_tokenizer *tok;
+    if (!CHECK(mrc_tokenizer_load(ctx, &tok, file_new("bare.json", json)) == MRC_OK,
+               "tokenizer: %s", message)) return;
+    for (int k = 0; k < 2; k++) {
+        mrc_model_config c = small(heads[k]);
+        mrc_model *m;
+        mrc_encoder *e;
+        strcpy(c.encoder.passage_marker, k ? "[D]" : "");
+        CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 5) == MRC_OK, "model: %s", message);
+        const mrc_encoder_desc desc = { .config = &c, .model = m, .tokenizer = tok };
+        CHECK(mrc_encoder_new(ctx, &e, "data", &desc) == MRC_OK, "encoder: %s", message);
+        for (size_t n = 1; n <= 2; n++) {
+            mrc_vectors v = { 0 };
+            CHECK(mrc_encoder_encode(e, MRC_SIDE_PASSAGE, texts, n, &v) == MRC_OK, "head %d: %s", k,
+                  message);
+            CHECK(v.n_rows == (k ? 2 * n - 1 : n), "head %d: %zu rows", k, v.n_rows);
+            for (size_t i = 0; i < v.n_rows * v.width; i++) {
+                if (!CHECK(isfinite(v.rows[i]), "head %d: no number", k)) break;
+            }
+            mrc_vectors_free(&v);
+            mrc_ctx_clear_error(ctx);
+        }
+        mrc_encoder_free(e);
+        mrc_model_free(m);
+    }
+    mrc_tokenizer_free(tok);
+}
+
 // Two towers are one model: passages are read by the one, questions by the other, also when the
 // folder that was saved is read back.
 static void encode_by(const char *path, const char *query_path, mrc_side side, mrc_vectors *v) {
@@ -429,10 +614,15 @@ int main(void) {
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
     test_files();
     test_ids();
+    test_bounds();
+    test_zero_bytes();
     test_plan();
     test_poolings();
     test_caching();
     test_directories();
+    test_projection();
+    test_fingerprint();
+    test_no_rows();
     test_towers();
     mrc_ctx_free(ctx);
     mrc_backend_free(be);

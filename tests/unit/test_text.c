@@ -670,6 +670,32 @@ static void test_file_leftovers(mrc_ctx *ctx, const char *folder) {
     check_listing(ctx, path, "B b f ");
 }
 
+// What is no regular file is written to, not replaced: a pipe, and an open file that /proc names.
+static void test_file_streams(mrc_ctx *ctx, const char *folder) {
+    char path[600], back[16] = "";
+    struct stat info;
+    snprintf(path, sizeof path, "%s/a/pipe", folder);
+    CHECK(mkfifo(path, 0600) == 0, "mkfifo");
+    const int pipe = open(path, O_RDONLY | O_NONBLOCK);
+    CHECK(mrc_file_write(ctx, path, "abcd", 4) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(read(pipe, back, sizeof back) == 4 && !memcmp(back, "abcd", 4), "%s", back);
+    CHECK(stat(path, &info) == 0 && S_ISFIFO(info.st_mode), "a pipe stays a pipe");
+    close(pipe);
+    CHECK(unlink(path) == 0, "the pipe");
+    snprintf(path, sizeof path, "%s/a/f", folder);
+    const int file = open(path, O_RDWR);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    if (access(path, F_OK) == 0) {
+        const off_t end = lseek(file, 0, SEEK_END);
+        CHECK(mrc_file_write(ctx, path, "more", 4) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        CHECK(pread(file, back, sizeof back, end) == 4 && !memcmp(back, "more", 4), "appended");
+        CHECK(ftruncate(file, end) == 0, "as before");
+    } else test_skip("no /proc/self/fd: an open file by its number");
+    close(file);
+    snprintf(path, sizeof path, "%s/a", folder);
+    check_listing(ctx, path, "B b f ");
+}
+
 // A disk that fills up: the old file stays, no temporary file does.  In a child, for the limit.
 static void test_file_full(mrc_ctx *ctx, const char *folder) {
     char path[600], big[8192];
@@ -802,6 +828,7 @@ static void run(void) {
     if (CHECK(mkdtemp(folder) != NULL, "a folder for files")) {
         test_files(ctx, folder);
         test_file_errors(ctx, folder);
+        test_file_streams(ctx, folder);
         test_file_leftovers(ctx, folder);
         test_file_full(ctx, folder);
         CHECK(mrc_dir_remove(ctx, folder) == MRC_OK && !mrc_path_kind(folder), "clean up");
