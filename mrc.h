@@ -2301,7 +2301,7 @@ struct mrc_backend {
 };
 
 //==============================================================================
-// >>api.comm   several processes as one: the interface that backends/mpi.h implements
+// >>api.comm   several processes as one: the interface of backends/mpi.h and backends/nccl.h
 //
 // A rank is a process (or, in tests, a thread) that trains its share of every step: rank
 // j mod n_ranks computes micro-batch j of a step.  All ranks have all the data and call
