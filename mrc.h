@@ -18812,9 +18812,9 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // backtracking engine finds first, but it is found without backtracking (Thompson 1968; Pike's
 // threads in order of preference): for each character that a match looks at, it takes at most as
 // many steps as the compiled expression has instructions.  A match may look at characters far
-// behind its end and find nothing there, as a*b|a in "aaaa..."; what led to nothing is kept, so that
-// later matches do not look there once more, and all matches of a text together take as many steps
-// as it has characters times instructions.
+// behind its end and find nothing there, as a*b|a in "aaaa..."; what led to nothing is kept, so
+// that later matches do not look there once more, and all matches of a text together take as many
+// steps as it has characters times instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
