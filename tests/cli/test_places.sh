@@ -109,6 +109,11 @@ refuses 2 "--model_name_or_path: not a value" build/predict --model_name_or_path
     --test_file "$dir/rows.jsonl" --output_dir "$dir/none"
 refuses 5 "cannot be written: File name too long" predict --test_file "$dir/rows.jsonl" \
     --output_dir "$dir/$(printf '%0300d' 7)"
+refuses 2 "DATA_FILE: not a value of this argument (found nothing" build/evaluate --metric squad "" x
+# train tries its folder before it reads.
+fails 5 "rows.jsonl/x: cannot be written" build/train --model_name_or_path "$dir/model" \
+    --train_file "$dir/rows.jsonl" --output_dir "$dir/rows.jsonl/x"
+check "no rows were counted" test ! -s "$dir/out"
 program=search
 refuses 2 "--run: not a value" search --run ""
 # So is a flag with one dash, which is no file's name.
