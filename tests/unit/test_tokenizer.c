@@ -1392,7 +1392,6 @@ static void test_class_files(void) {
         { "Qwen2Tokenizer", "tokenizer.json" }, { "PreTrainedTokenizer", "tokenizer.json" } };
     static const char *const files[] = { "vocab.txt", "vocab.json", "sentencepiece.bpe.model",
                                          "spiece.model", "spm.model" };
-    static const char albert[] = "{\"tokenizer_class\": \"AlbertTokenizer\"}";
     for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
         put(files[f], SPECIALS "a\n", strlen(SPECIALS "a\n"));
         for (size_t c = 0; c < sizeof classes / sizeof *classes; c++) {
@@ -1403,7 +1402,11 @@ static void test_class_files(void) {
         take(files[f]);
     }
     check_refused(folder, MRC_ERR_ARG, "neither tokenizer.json nor vocab.txt", "no file");
-    // Beside its own file another one does not matter.
+}
+
+// Which of several files is read: the class's; beside its own file another one does not matter.
+static void test_class_choice(void) {
+    static const char albert[] = "{\"tokenizer_class\": \"AlbertTokenizer\"}";
     put("vocab.txt", SPECIALS "a\nb\n", strlen(SPECIALS "a\nb\n"));
     copy_bytes("vocab.json");
     copy_bytes("merges.txt");
@@ -1416,6 +1419,12 @@ static void test_class_files(void) {
         CHECK(tok && (mrc_tokenizer_id(tok, "[CLS]") == 0) == both[i].words, "%s", both[i].config);
         mrc_tokenizer_free(tok);
     }
+    // KoBERT's model, the first by name, where no class is named.
+    static const char *const models[] = { "tokenizer_c.model", "tokenizer_a.model",
+                                          "tokenizer_b.model" };
+    for (size_t i = 0; i < 3; i++) put(models[i], "", 0);
+    check_refused(folder, MRC_ERR_FORMAT, "tokenizer_a.model: no SentencePiece model", "KoBERT");
+    for (size_t i = 0; i < 3; i++) take(models[i]);
     // What config.json names is a model: its class counts where the class's file is there.
     take("tokenizer_config.json");
     put("config.json", "{\"model_type\": \"deberta\"}", 25);
@@ -1639,6 +1648,7 @@ int main(void) {
     test_saved();
     test_kinds();
     test_class_files();
+    test_class_choice();
     test_regex_time();
     test_bad_models();
     test_splinter();
