@@ -8,9 +8,10 @@
 #     CC            the compiler (default: the first of cc, gcc, clang); CFLAGS adds flags
 #     JOBS          how many compilations or tests run at a time (default: the processors)
 #     WERROR        -Werror makes warnings errors, as check does; WERROR= check does without
-#     OPENBLAS=0, CUDA=0, MICROHTTPD=0, MPI=0     leave out what is found; MPICC=.. names MPI's
-#                   compiler wrapper (mpicc of Open MPI or MPICH); CUDA=1 compiles CUDA without a
-#                   driver too, NVCC=.. names its compiler
+#     OPENBLAS=0, CUDA=0, MICROHTTPD=0, MPI=0, NCCL=0     leave out what is found; MPICC=.. names
+#                   MPI's compiler wrapper (mpicc of Open MPI or MPICH); CUDA=1 compiles CUDA
+#                   without a driver too, NVCC=.. names its compiler; MRC_NCCL=.. is the folder
+#                   that has NCCL's include/ and lib/, where it is not beside CUDA or the system's
 #     PYTHON        runs the peers of bench; install puts the module where it looks
 #     PREFIX, DESTDIR   where to install (default: /usr/local), and below what to put all of it
 # This file builds and dispatches; tests/*.sh hold the verbs that check.
@@ -122,6 +123,32 @@ int main(void) { int n; return MPI_Initialized(&n); }' >"$probe.c"
     done
     rm -f "$probe" "$probe.c"
     export MPI_FLAGS
+}
+
+# nccl_flags NVCC: what finds <nccl.h> and the library, by MRC_NCCL or beside CUDA.
+nccl_flags() {
+    home=$(dirname "$(dirname "$(command -v "$1")")")
+    flags="-isystem $home/include -L$home/lib64"
+    [ -n "$MRC_NCCL" ] && flags="-isystem $MRC_NCCL/include -L$MRC_NCCL/lib
+        -Wl,-rpath,$MRC_NCCL/lib $flags"
+    echo "$flags -l:libnccl.so.2"
+}
+
+# Sets NCCL_FLAGS, what lets train's ranks use a GPU each: empty where MPI, CUDA or NCCL (2.14 or
+# later) is missing, or NCCL=0.
+find_nccl() {
+    [ -z "${NCCL_FLAGS+set}" ] || return 0
+    NCCL_FLAGS=
+    if [ "$NCCL" != 0 ] && [ -n "$MPI_FLAGS" ] && [ -n "$CUDA_FLAGS" ]; then
+        probe=$OUT/nccl-probe.$$
+        printf '%s\n' '#include <nccl.h>' '#if NCCL_VERSION_CODE < 21400' '#error too old' \
+            '#endif' 'int main(void) { int version; return ncclGetVersion(&version); }' >"$probe.c"
+        flags=$(nccl_flags "$(cuda_compiler)")
+        # shellcheck disable=SC2086
+        $CC -w "$probe.c" $flags -o "$probe" 2>/dev/null && NCCL_FLAGS="-DMRC_NCCL $flags"
+        rm -f "$probe" "$probe.c"
+    fi
+    export NCCL_FLAGS
 }
 
 # left_out SOURCE: why one of the programs is not built here; nothing when it is.
@@ -251,16 +278,17 @@ program_object() {
     serve)
         flags="-I$OUT" page=$OUT/page.h
         [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
-    train) flags="$MPI_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
+    train) flags="$MPI_FLAGS $NCCL_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
     ask|index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)
         flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
         [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD"
         [ -n "$MPI_FLAGS" ] && flags="$flags -DMRC_MPI"
+        [ -n "$NCCL_FLAGS" ] && flags="$flags -DMRC_NCCL"
         [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
     esac
     # shellcheck disable=SC2086
-    newer "$object" "tools/$1.c" tools/*.h mrc.h backends/openblas.h backends/cuda.h "$OUT/flags" \
+    newer "$object" "tools/$1.c" tools/*.h mrc.h backends/*.h "$OUT/flags" \
         $page && return
     say "$CC $object"
     # shellcheck disable=SC2086
@@ -288,11 +316,12 @@ build_all() {
     find_cuda
     find_http
     find_mpi
+    find_nccl
     find_curl
     make_page || exit 5
     # Another compiler or other flags make everything anew.
     flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS $MPI_FLAGS"
-    flags="$flags $($CC --version 2>/dev/null | head -n 1)"
+    flags="$flags $NCCL_FLAGS $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
@@ -318,7 +347,7 @@ build_all() {
         say "$CC $OUT/mrc"
         # shellcheck disable=SC2086
         compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS \
-            $MPI_FLAGS || exit 3
+            $MPI_FLAGS $NCCL_FLAGS || exit 3
     fi
     for source in tools/*.c; do
         name=$(basename "$source" .c)

@@ -2301,7 +2301,7 @@ struct mrc_backend {
 };
 
 //==============================================================================
-// >>api.comm   several processes as one: the interface that backends/mpi.h implements
+// >>api.comm   several processes as one: the interface of backends/mpi.h and backends/nccl.h
 //
 // A rank is a process (or, in tests, a thread) that trains its share of every step: rank
 // j mod n_ranks computes micro-batch j of a step.  All ranks have all the data and call
@@ -27718,6 +27718,32 @@ static mrc_status mrc__batch_of_rows(mrc_ctx *ctx, const mrc_batch *batch, mrc_b
     return s;
 }
 
+// n poolings (S, H) side by side, (S, n H): each times a matrix of zeros and ones, which is exact.
+static mrc_tensor *mrc__side_by_side(mrc_ctx *ctx, mrc_tensor **parts, size_t n,
+                                     const mrc_batch *batch) {
+    mrc_batch rows;
+    mrc_tensor *y = NULL;
+    const size_t h = parts[0] ? parts[0]->shape[1] : 0, shape[2] = { n * h, h };
+    if (!h || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
+    if (parts[0]->dtype != MRC_DTYPE_F32) {
+        return mrc__fail_null(ctx, MRC_ERR_UNSUPPORTED, "forward: %zu poolings at once (expected "
+                              "one, or activations in f32)", n);
+    }
+    float *map = h > SIZE_MAX / sizeof *map / n / h ? NULL
+               : mrc__host_zalloc(&ctx->host, n * h * h * sizeof *map);
+    if (!map) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < h; j++) map[(i * h + j) * h + j] = 1;
+        mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0);
+        if (t && mrc_tensor_upload(ctx, t, map) != MRC_OK) t = NULL;
+        for (size_t j = 0; j < h; j++) map[(i * h + j) * h + j] = 0;
+        t = mrc_matmul(ctx, parts[i], t);
+        y = i ? mrc_add(ctx, t, y, 0, mrc_site("poolings"), &rows) : t;
+    }
+    ctx->host.free(ctx->host.user, map);
+    return y;
+}
+
 // The projection of a head for retrieval, where it has one.
 static mrc_tensor *mrc__project(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
     const mrc_encoder_config *e = &m->config.encoder;
@@ -27738,10 +27764,7 @@ static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, siz
         if (!(e->poolings >> i & 1)) continue;
         parts[n++] = mrc_pool(ctx, x, (mrc_pooling)i, e->exclude_prompt ? skip : 0, batch);
     }
-    y = n ? parts[0] : NULL;
-    if (n > 1) {
-        return mrc__fail_null(ctx, MRC_ERR_UNSUPPORTED, "forward: %zu poolings at once", n);
-    }
+    y = n > 1 ? mrc__side_by_side(ctx, parts, n, batch) : n ? parts[0] : NULL;
     if (e->pooler) y = mrc_linear(ctx, y, m->weights->dense.weight, m->weights->dense.bias,
                                   MRC_ACT_TANH);
     y = mrc__project(ctx, m, y);
@@ -36330,9 +36353,10 @@ MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) {
 MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e ? e->fingerprint : 0; }
 MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
     if (!e) return 0;
-    size_t width = e->config.encoder.projection_size;
+    size_t width = e->config.encoder.projection_size, kinds = 0;
     if (e->config.head == MRC_HEAD_SCORE) return 0;
-    return width ? width : e->config.hidden_size;
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) kinds += e->config.encoder.poolings >> i & 1;
+    return width ? width : (kinds ? kinds : 1) * e->config.hidden_size;
 }
 #endif // core pass
 

@@ -151,6 +151,19 @@ extern "C" const char *mrc_cuda_error(const mrc_backend *be) {
     return ((const mrc_cuda *)be->self)->error;
 }
 
+extern "C" void *mrc_cuda_stream(const mrc_backend *be) {
+    return ((const mrc_cuda *)be->self)->stream;
+}
+extern "C" int mrc_cuda_device(const mrc_backend *be) {
+    return ((const mrc_cuda *)be->self)->device;
+}
+extern "C" int mrc_cuda_devices(void) {
+    int n = 0;
+    if (cudaGetDeviceCount(&n) == cudaSuccess) return n;
+    (void)cudaGetLastError();
+    return 0;
+}
+
 //==============================================================================
 // Copies: uploads go through pinned memory and are not waited for
 //==============================================================================

@@ -36,6 +36,11 @@ mrc_status mrc_cuda_reserve(mrc_backend *be, size_t bytes);
 void mrc_cuda_memory(const mrc_backend *be, size_t *free_bytes, size_t *total);
 // What CUDA said when a call failed for the first time; "" where none has.
 const char *mrc_cuda_error(const mrc_backend *be);
+// For what shares the device with an instance: the cudaStream_t that its kernels run on, the
+// device's ordinal, and how many devices there are (0 where that cannot be asked).
+void *mrc_cuda_stream(const mrc_backend *be);
+int mrc_cuda_device(const mrc_backend *be);
+int mrc_cuda_devices(void);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,7 @@ run_cuda_suite() {
     cuda_count)   cuda_count "$1" "$cxx" "$dir"; return ;;
     cuda_nvcc)    cuda_nvcc "$dir"; return ;;
     cuda_volta)   cuda_volta "$dir"; return ;;
+    cuda_ranks)   cuda_ranks "$dir"; return ;;
     esac
     run_object "$1" cuda && run_object "$1" kernels || return 1
     if ! newer "$dir/$2" "tests/unit/$2.c" tests/support/*.h "$dir/cuda.o" "$dir/kernels.o"; then
@@ -100,6 +101,89 @@ cuda_nvcc() {
         else bad "train --backend cuda without a driver: exit code $code, $(cat "$1/train.out")"; fi
     fi
     summary
+}
+
+# backends/nccl.h and train with the real <nccl.h>, of MRC_NCCL's folder or beside nvcc; then train
+# on several ranks, with the shims of CUDA and NCCL: who is refused, and the bytes of one process.
+NCCL_TRAIN="-DTOOL_ALONE -DMRC_CUDA -DMRC_NCCL tools/train.c"
+cuda_ranks() {
+    find_mpi
+    if [ -z "$MPI_FLAGS" ]; then
+        skip "no MPI: train on several GPUs"
+        summary
+        return
+    fi
+    # shellcheck disable=SC2086
+    if [ -z "$(cuda_compiler)" ] || ! echo '#include <nccl.h>' \
+        | gcc $(nccl_flags "$(cuda_compiler)") -fsyntax-only -x c - 2>/dev/null; then
+        skip "no <nccl.h> beside nvcc, and MRC_NCCL names no folder of NCCL: train with it"
+    else
+        for compiler in gcc clang; do
+            have $compiler || continue
+            if $compiler $STD $WARN -Werror $(nccl_flags "$(cuda_compiler)") $MPI_FLAGS \
+                -Wno-unused-command-line-argument -fsyntax-only $NCCL_TRAIN; then ok
+            else bad "$compiler: train with the real <nccl.h>"; fi
+        done
+    fi
+    # shellcheck disable=SC2086
+    if run_object cuda-gcc mrc && run_object cuda-gcc kernels && run_object cuda-gcc cuda \
+        && gcc $STD $WARN -Werror -O1 -pthread $MPI_FLAGS -DMRC_NCCL_SHIM -Itests/cuda \
+            -c $NCCL_TRAIN -o "$1/train-ranks.o" \
+        && g++ "$1/train-ranks.o" "$1/mrc.o" "$1/kernels.o" "$1/cuda.o" $MPI_FLAGS $LIBS \
+            -o "$1/train-ranks"; then ok
+    else
+        bad "train with the shims of CUDA and NCCL"
+        summary
+        return
+    fi
+    if have mpirun; then nccl_runs "$1"; else skip "no mpirun: train on several GPUs"; fi
+    summary
+}
+
+# nccl_train DIR RANKS OUT FLAGS..: 0 ranks: without MPI.  Leaves what it said in OUT.err.
+nccl_train() {
+    begin_with=
+    [ "$2" = 0 ] || begin_with="timeout 120 mpirun $mpi_options -n $2"
+    program=$1/train-ranks out=$3
+    shift 3
+    # shellcheck disable=SC2086
+    $begin_with "$program" --config_name data/config.json --tokenizer_name data \
+        --train_file data/train.jsonl --output_dir "$out" --backend cuda --max_train_samples 24 \
+        --per_device_train_batch_size 2 --micro_batches_per_step 3 --max_steps 2 --seed 1 "$@" \
+        >/dev/null 2>"$out.err"
+}
+
+# nccl_refuses DIR CODE TEXT RANKS FLAGS..
+nccl_refuses() {
+    rm -rf "$1/ranks-no"
+    nccl_dir=$1 want=$2 text=$3 n=$4
+    shift 4
+    nccl_train "$nccl_dir" "$n" "$nccl_dir/ranks-no" "$@"
+    code=$?
+    [ $code -eq "$want" ] && grep -q -e "$text" "$nccl_dir/ranks-no.err" && ok \
+        || bad "$n ranks, $*: exit code $code, $(head -n 3 "$nccl_dir/ranks-no.err")"
+}
+
+nccl_runs() {
+    mpi_options=
+    ! mpirun --version 2>/dev/null | grep -q 'Open MPI' \
+        || mpi_options='--oversubscribe --bind-to none'
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1       # in a container
+    MRC_SHIM_DEVICES=4
+    export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM MRC_SHIM_DEVICES
+    rm -rf "$1"/ranks-[0-9]
+    for n in 0 2 3; do
+        nccl_train "$1" $n "$1/ranks-$n" || bad "$n ranks: $(head -n 3 "$1/ranks-$n.err")"
+        [ $n = 0 ] && continue
+        grep -q "$n ranks of nccl" "$1/ranks-$n.err" && ok || bad "$n ranks: NCCL is not said"
+        cmp "$1/ranks-0/model.safetensors" "$1/ranks-$n/model.safetensors" && ok \
+            || bad "$n ranks have other weights than one process"
+    done
+    nccl_refuses "$1" 2 'MPI sums what is in host memory' 2 --ddp_backend mpi
+    nccl_refuses "$1" 2 'NCCL is for --backend cuda' 2 --ddp_backend nccl --backend cpu
+    MRC_CUDA_DEVICE=1 nccl_refuses "$1" 3 'ranks 0 and 1 are on one GPU' 2
+    MRC_NCCL_FAULT=stall@1:2 nccl_refuses "$1" 5 'nothing from rank 1' 2 --ddp_timeout 2
+    MRC_NCCL_FAULT=error@0:2 nccl_refuses "$1" 5 'remote process exited' 2 --ddp_timeout 2
 }
 
 # What CUDA 11.8's ptxas makes of it for Volta: nothing spills, and f16 goes to tensor cores.

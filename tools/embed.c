@@ -33,6 +33,7 @@ static int run(tool_program *p) {
                   ".safetensors)", a.output);
     }
     tool_try_place(a.output, 0);
+    tool_want_model(a.model);
     mrc_backend *be = tool_backend_new_for(tool_precision_dtype(&a.precision));
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_encoder *e;

@@ -276,7 +276,9 @@ static int tool__set(const tool_flag *f, const char *text) {
     if (f->string) {
         int word;                       // one that may stand alone may also be switched
         const char *path = f->value ? f->value : "";
-        if (!*text && !f->bare && (!strncmp(path, "DIR", 3) || !strncmp(path, "FILE", 4))) return 0;
+        const int names_file = f->positional || !strncmp(path, "DIR", 3)
+                            || !strncmp(path, "FILE", 4);
+        if (!*text && !f->bare && names_file) return 0;
         *f->string = text;
         if (f->bare && tool__parse_bool(text, &word)) *f->string = word ? f->bare : NULL;
         return 1;

@@ -10,21 +10,32 @@ static struct {
     size_t      bits, max_length, m, ef_construction, token_types;
 } a = { .analyzer = -1, .form = -1 };
 
-// Vectors of all passages, or of their tokens, into the index's folder.
-static void add_vectors(mrc_ctx *ctx, const mrc_passages *passages) {
-    size_t n = mrc_passages_size(passages);
+// What makes the vectors, before anything is written.
+static mrc_encoder *open_encoder(mrc_ctx *ctx) {
     mrc_encoder *e;
-    mrc_vectors v;
-    mrc_dense *d;
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
                               .one_token_type = !a.token_types, .skip_unknown = a.skip_unknown,
                               .head = a.tokens ? MRC_HEAD_TOKENS : MRC_HEAD_LINEAR };
+    tool_want_model(a.model);
     tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
-    int tokens = mrc_encoder_about(e)->head == MRC_HEAD_TOKENS;
     if (!mrc_encoder_width(e)) {
         tool_fail(TOOL_BAD_INPUT, "%s: a cross-encoder has no vectors (expected a bi-encoder or "
                   "ColBERT)", a.model);
     }
+    if (a.bits && mrc_encoder_about(e)->head != MRC_HEAD_TOKENS) {
+        tool_fail(TOOL_USAGE, "--bits: residual codes are of token rows (found %s, expected a "
+                  "ColBERT, or --tokens)", a.model);
+    }
+    if (a.bits == 3) tool_fail(TOOL_USAGE, "--bits: found 3 (expected 0, 1, 2 or 4)");
+    return e;
+}
+
+// Vectors of all passages, or of their tokens, into the index's folder.
+static void add_vectors(mrc_ctx *ctx, mrc_encoder *e, const mrc_passages *passages) {
+    size_t n = mrc_passages_size(passages);
+    int tokens = mrc_encoder_about(e)->head == MRC_HEAD_TOKENS;
+    mrc_vectors v;
+    mrc_dense *d;
     mrc_passage *list = tool_allocate(n, sizeof *list);
     for (size_t i = 0; i < n; i++) list[i] = *mrc_passages_at(passages, i);
     double begun = tool_seconds();
@@ -51,7 +62,6 @@ static void add_vectors(mrc_ctx *ctx, const mrc_passages *passages) {
     }
     mrc_dense_close(d);
     mrc_vectors_free(&v);
-    mrc_encoder_free(e);
     free(list);
 }
 
@@ -80,6 +90,7 @@ static void fill_cluster(mrc_ctx *ctx, const mrc_passages *passages) {
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
                               .one_token_type = !a.token_types };
     if (a.model) {
+        tool_want_model(a.model);
         tool_check(ctx, mrc_encoder_new(ctx, &job.encoder, a.model, &desc));
         if (mrc_encoder_about(job.encoder)->head != MRC_HEAD_POOL) {
             tool_fail(TOOL_BAD_INPUT, "%s: has no one vector a passage, all that a cluster takes "
@@ -120,6 +131,8 @@ static int run(tool_program *p) {
         return tool_finish();
     }
     double loaded = tool_seconds();
+    mrc_encoder *encoder = a.model ? open_encoder(ctx) : NULL;
+    double opened = tool_seconds();
     mrc_index_desc desc = { .passages = passages, .analyzer = (mrc_analyzer)a.analyzer,
                             .tokenizer = a.tokenizer, .threads = tool_pool_threads() };
     if (words) tool_check(ctx, mrc_index_new(ctx, a.output, &desc));
@@ -128,13 +141,14 @@ static int run(tool_program *p) {
     tool_check(ctx, mrc_index_open(ctx, &ix, a.output));
     tool_note("%s: %zu passages, %zu twins left out, %zu terms; read in %.3f s, indexed in %.3f s",
               a.passages, mrc_index_size(ix), twins, mrc_index_terms(ix), loaded - begun,
-              done - loaded);
+              done - opened);
     if (mrc_index_size(ix) != mrc_passages_size(passages)) {
         tool_fail(TOOL_BAD_INPUT, "%s: is of other passages (found %zu, expected the %zu of %s)",
                   a.output, mrc_index_size(ix), mrc_passages_size(passages), a.passages);
     }
     mrc_index_close(ix);
-    if (a.model) add_vectors(ctx, passages);
+    if (a.model) add_vectors(ctx, encoder, passages);
+    mrc_encoder_free(encoder);
     mrc_passages_free(passages);
     mrc_ctx_free(ctx);
     if (be) mrc_backend_free(be);

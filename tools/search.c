@@ -124,10 +124,9 @@ static int trec_order(const void *a_, const void *b_) {
     return strcmp(y->id, x->id);
 }
 
-static void print_quality(search_run *s) {
-    qrels q = qrels_read(s->ctx, a.qrels);
+static void print_quality(search_run *s, const qrels *q) {
     mrc_rank_result sum = { 0 };
-    size_t queries = qrels_queries(&q);
+    size_t queries = qrels_queries(q);
     named_hit *list = tool_allocate(a.top_k, sizeof *list);
     const char **ids = tool_allocate(a.top_k, sizeof *ids);
     for (size_t i = 0; i < s->questions.n; i++) {
@@ -139,7 +138,7 @@ static void print_quality(search_run *s) {
         if (a.ties) qsort(list, n, sizeof *list, trec_order);
         for (size_t k = 0; k < n; k++) ids[k] = list[k].id;
         char digits[24];
-        ranking_add(s->ctx, &sum, &q, question_id(s, i, digits), ids, NULL, n);
+        ranking_add(s->ctx, &sum, q, question_id(s, i, digits), ids, NULL, n);
     }
     if (!sum.queries) {
         tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", a.qrels, a.queries);
@@ -149,13 +148,13 @@ static void print_quality(search_run *s) {
                   queries - sum.queries, queries, a.queries);
     }
     ranking_print(s->ctx, &sum, queries);
-    qrels_free(s->ctx, &q);
     free(list);
     free(ids);
 }
 
 static int run(tool_program *p) {
     search_run s = { 0 };
+    qrels known = { NULL, 0, NULL };
     (void)p;
     if (a.run) tool_try_place(a.run, 0);
     run_want_field(TOOL_USAGE, "--tag", "text", a.tag);
@@ -163,6 +162,8 @@ static int run(tool_program *p) {
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
+    if (a.qrels) known = qrels_read(s.ctx, a.qrels);
+    if (o.reranker) tool_want_model(o.reranker);
     o.threads = tool_pool_threads();
     cluster_open(&s.cluster, s.ctx, &o, a.top_k, 0, 0);
     tool_check(s.ctx, retrieval_open(s.ctx, &s.r, &o));
@@ -170,7 +171,8 @@ static int run(tool_program *p) {
     answer_queries(&s);
     if (a.ignore_identical) drop_identical(&s);
     write_run(&s);
-    if (a.qrels) print_quality(&s);
+    if (a.qrels) print_quality(&s, &known);
+    qrels_free(s.ctx, &known);
     for (size_t i = 0; i < s.n_ids; i++) free(s.passage_ids[i]);
     free(s.passage_ids);
     free(s.hits);

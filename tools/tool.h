@@ -356,12 +356,17 @@ TOOL_DEF size_t tool_pool_threads(void) {
 #define TOOL_BACKENDS "naive or cpu"
 #endif
 
+#ifdef MRC_CUDA
+static int tool_cuda_device;            // 0: MRC_CUDA_DEVICE, or the first
+#endif
+
 // CUDA for --backend auto; NULL: why says what is missing, "" where this build has none.
 static mrc_backend *tool__cuda_try(char *why, size_t bytes) {
     mrc_backend *be = NULL;
     *why = '\0';
 #ifdef MRC_CUDA
-    mrc_cuda_desc desc = { .tf32 = tool_common.tf32, .why = why, .why_bytes = bytes };
+    mrc_cuda_desc desc = { .device = tool_cuda_device, .tf32 = tool_common.tf32, .why = why,
+                           .why_bytes = bytes };
     mrc_status status = mrc_backend_cuda_new(&be, &desc);
     if (status != MRC_OK) be = NULL;
     if (!be && !*why) snprintf(why, bytes, "%s", mrc_status_string(status));
@@ -375,7 +380,8 @@ static mrc_backend *tool__cuda_try(char *why, size_t bytes) {
 static mrc_status tool__cuda_new(mrc_backend **out) {
 #ifdef MRC_CUDA
     char why[200] = "";
-    mrc_cuda_desc desc = { .tf32 = tool_common.tf32, .why = why, .why_bytes = sizeof why };
+    mrc_cuda_desc desc = { .device = tool_cuda_device, .tf32 = tool_common.tf32, .why = why,
+                           .why_bytes = sizeof why };
     mrc_status status = mrc_backend_cuda_new(out, &desc);
     if (status == MRC_ERR_UNSUPPORTED) {
         tool_fail(TOOL_BAD_INPUT, "--backend: %s (found cuda, expected " TOOL_BACKENDS ")", why);

@@ -759,6 +759,7 @@ static int run_program(tool_program *program) {
     ranks_begin(r);
     r->be = tool_backend_new_with(r->a->bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);
     check_precision(r);
+    ranks_use(r);
     r->ctx = tool_ctx_new(r->be, 0);
     open_output(r);
     if (load_inputs(r, program)) {
@@ -771,8 +772,8 @@ static int run_program(tool_program *program) {
                   r->checkpoint);
         train(r);
         if (is_writer(r)) finish(r);
-        ranks_leave(r);
     }
+    ranks_leave(r);
     close_run(r);
     return tool_finish();
 }

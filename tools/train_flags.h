@@ -132,9 +132,11 @@ static tool_flag the_flags[] = {
       .otherwise = "--gradient_accumulation_steps times the number of ranks",
       .help = "the same on all ranks together; it fixes the results, the number of ranks does "
               "not, and need not divide it" },
-    { .name = "ddp_backend", .choice = &A.ddp_backend, .choices = "auto|none|mpi",
+    { .name = "ddp_backend", .choice = &A.ddp_backend, .choices = "auto|none|mpi|nccl",
       .preset = "auto",
-      .help = "how processes train together: auto is mpi under mpirun or srun, else none" },
+      .help = "how processes train together: auto is none without mpirun or srun; under them nccl "
+              "(gradients go from GPU to GPU, a rank on each) where the backend is cuda, else "
+              "mpi" },
     { .name = "ddp_timeout", .real = &A.ddp_timeout, .preset = "1800", .max = 1e9,
       .help = "seconds without anything from another rank that end the run; 0: for ever" },
     { .name = "sharded_optimizer", .flag = &A.sharded_optimizer,

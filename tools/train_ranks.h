@@ -1,4 +1,4 @@
-// train on several ranks: MPI, who writes, what all must agree on, how a rank ends
+// train on several ranks: MPI and NCCL, who writes, what all must agree on, how a rank ends
 //
 // Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out,
 // mrc_predict() the batches of an evaluation.  All ranks are given all logits, so they come to the
@@ -8,13 +8,16 @@
 #include "train_state.h"
 #ifdef MRC_MPI
 #include "../backends/mpi.h"
+#ifdef MRC_NCCL
+#include "../backends/nccl.h"
+#endif
 #endif
 
 #ifndef MRC_COMMIT
 #define MRC_COMMIT "unknown"            // build.sh says
 #endif
 
-enum { DDP_AUTO, DDP_NONE, DDP_MPI };
+enum { DDP_AUTO, DDP_NONE, DDP_MPI, DDP_NCCL };
 
 static mrc_comm *ranks_comm;            // for the end of the program, from wherever it comes
 
@@ -45,11 +48,29 @@ static void ranks_begin_mpi(run *r) {
 }
 #endif
 
+// The ranks of a host take its GPUs in turn, unless each of them sees its own only.  What two of
+// them share NCCL refuses, with a line that says so.
+static void ranks_choose_device(const run *r) {
+#ifdef MRC_CUDA
+    const char *own = getenv("MRC_CUDA_DEVICE");
+    const int devices = own && *own ? 0 : mrc_cuda_devices();
+    if (devices > 0) tool_cuda_device = r->comm->local_rank % devices;
+#else
+    (void)r;
+#endif
+}
+
 // Before other threads exist.  Sets r->comm, who is quiet, and the threads of this rank.
 static void ranks_begin(run *r) {
     r->micro_batches = r->a->accumulation;
+#ifndef MRC_NCCL
+    if (r->a->ddp_backend == DDP_NCCL) {
+        tool_fail(TOOL_USAGE, "--ddp_backend: this build has no NCCL (found nccl, expected auto, "
+                  "none or mpi; ./build.sh takes it in where MPI, CUDA and <nccl.h> are found)");
+    }
+#endif
 #ifdef MRC_MPI
-    if (r->a->ddp_backend == DDP_MPI
+    if (r->a->ddp_backend == DDP_MPI || r->a->ddp_backend == DDP_NCCL
         || (r->a->ddp_backend == DDP_AUTO && mrc_mpi_launched())) ranks_begin_mpi(r);
 #else
     if (r->a->ddp_backend == DDP_MPI) {
@@ -79,8 +100,36 @@ static void ranks_begin(run *r) {
     if (!threads->given && !bound && local > 1) {
         tool_common.threads = allowed > local ? allowed / local : 1;
     }
-    tool_note("%zu ranks of %s, %zu on this host, %zu threads each; %zu micro-batches a step", n,
-              r->comm->name, local, tool_common.threads, r->micro_batches);
+    ranks_choose_device(r);
+}
+
+// Once the backend is there: gradients in a device's memory go by NCCL.
+static void ranks_use(run *r) {
+    if (!r->comm) return;
+    const int cuda = !strcmp(r->be->name, "cuda");
+    if (!cuda && r->a->ddp_backend == DDP_NCCL) {
+        tool_fail(TOOL_USAGE, "--ddp_backend: NCCL is for --backend cuda (found nccl with %s, "
+                  "expected auto or mpi)", r->be->name);
+    }
+    if (cuda) {
+#ifdef MRC_NCCL
+        const mrc_nccl_desc desc = { .timeout = r->a->ddp_timeout };
+        mrc_comm *comm = NULL;
+        if (r->a->ddp_backend == DDP_MPI) {
+            tool_fail(TOOL_USAGE, "--ddp_backend: MPI sums what is in host memory (found mpi with "
+                      "--backend cuda, expected auto or nccl)");
+        }
+        const mrc_status s = mrc_comm_nccl_new(&comm, r->comm, r->be, &desc);
+        if (s != MRC_OK) tool_fail(tool_exit_code(s), "%s", r->comm->error);
+        ranks_comm = tool_comm = r->comm = comm;
+#else
+        tool_fail(TOOL_USAGE, "--backend: this build has no NCCL, by which several ranks train on "
+                  "GPUs (found cuda, expected cpu or naive, or one process)");
+#endif
+    }
+    tool_note("%d ranks of %s, %d on this host, %zu threads each; %zu micro-batches a step",
+              r->comm->n_ranks, r->comm->name, r->comm->n_local, tool_common.threads,
+              r->micro_batches);
 }
 
 // Ends the communication: all ranks are here, and may go one by one.

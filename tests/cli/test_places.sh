@@ -96,6 +96,15 @@ same "$dir/second" "$dir/first"
 # A kind of output that there is none of is refused before the work.
 refuses 3 "vectors.bin: no such kind of file" embed "$dir/lines" --output "$dir/vectors.bin"
 
+# A model or judgements that are not there are missed before anything is written.
+fails 3 "no-model: no such folder (expected a model directory" build/index --analyzer whitespace \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/no-model"
+fails 2 "--bits: residual codes are of token rows" build/index --analyzer whitespace --bits 2 \
+    --passages "$dir/passages.jsonl" --output "$dir/none" --model_name_or_path "$dir/model"
+program=search
+refuses 3 "no-qrels: cannot open it" search --run "$dir/none" --qrels "$dir/no-qrels"
+fails 3 "no-model: no such folder" search --run "$dir/none" --reranker "$dir/no-model"
+
 # A name that is empty, as of a variable that is not set, is refused before any work.
 predict() { $limit build/predict --model_name_or_path "$dir/model" "$@"; }
 program=predict
@@ -107,6 +116,11 @@ refuses 2 "--model_name_or_path: not a value" build/predict --model_name_or_path
     --test_file "$dir/rows.jsonl" --output_dir "$dir/none"
 refuses 5 "cannot be written: File name too long" predict --test_file "$dir/rows.jsonl" \
     --output_dir "$dir/$(printf '%0300d' 7)"
+refuses 2 "DATA_FILE: not a value of this argument (found nothing" build/evaluate --metric squad "" x
+# train tries its folder before it reads.
+fails 5 "rows.jsonl/x: cannot be written" build/train --model_name_or_path "$dir/model" \
+    --train_file "$dir/rows.jsonl" --output_dir "$dir/rows.jsonl/x"
+check "no rows were counted" test ! -s "$dir/out"
 program=search
 refuses 2 "--run: not a value" search --run ""
 # So is a flag with one dash, which is no file's name.

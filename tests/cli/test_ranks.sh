@@ -48,6 +48,10 @@ for n in 2 4; do
     share=$(optimizer "$dir/err")
     [ "$share" -lt "$whole" ] && ok || bad "$n ranks share out $whole MiB and each has $share"
 done
+# A run that has ended already is none to go on with, and no failure.
+# shellcheck disable=SC2086
+ranks 2 "$dir/n2" $short --resume_from_checkpoint 2>"$dir/err" \
+    && grep -q 'is finished' "$dir/err" && ok || bad "2 ranks, ended: $(tail -n 2 "$dir/err")"
 # R-Drop and FGM need what another pass over the step leaves.
 more="--max_steps 3 --save_steps 3 --rdrop_alpha 1 --fgm_epsilon 0.5 --ema_decay 0.9"
 for n in 0 2; do

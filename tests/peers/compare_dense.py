@@ -13,6 +13,10 @@ usage: compare_dense.py vectors MODEL_DIR INPUT.jsonl OURS.npy [--pooling mean] 
            made cross-encoders of each family that has them, one and two labels, saved by
            transformers: its raw logits against CrossEncoder of mrc.py, and once more from a folder
            that train wrote after a step of rate 0
+       compare_dense.py forms [MRC_PY_DIR]
+           made directories: each pooling, prompts that are pooled or not, Dense, Normalize, against
+           sentence-transformers, also after a step of rate 0, opened by both; DPR, also of pairs
+           with either token types, against transformers; ColBERT against its formulas: 1e-6
 Skips, and says so, where the package is missing.
 """
 import json, os, sys
@@ -163,3 +167,192 @@ if mode == "families":
                                       "largest_difference": worst, "lost": lost, "within": good}),
                           flush=True)
     sys.exit(failed > 0)
+
+
+def body(config, seed, add_pooling_layer=False):
+    """A BERT of random weights, its biases too."""
+    torch.manual_seed(seed)
+    model = transformers.BertModel(config, add_pooling_layer=add_pooling_layer).eval()
+    for name, p in model.named_parameters():
+        if name.endswith("bias"): p.data.normal_(0, 0.2)
+    return model
+
+
+def put(path, what):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f: json.dump(what, f)
+
+
+def put_tokenizer(folder, words):
+    os.makedirs(folder, exist_ok=True)
+    with open(folder + "/vocab.txt", "w") as f: f.write("\n".join(words) + "\n")
+    put(folder + "/tokenizer_config.json",
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 40})
+
+
+POOLINGS = ["cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens",
+            "weightedmean_tokens", "lasttoken"]
+
+
+def put_modules(folder, config, words, modes, include, dense, normalize):
+    """A directory of sentence-transformers in its old spelling."""
+    put_tokenizer(folder, words)
+    body(config, 1).save_pretrained(folder)
+    modules, width = [("", "Transformer"), ("1_Pooling", "Pooling")], 32 * len(modes)
+    put(folder + "/1_Pooling/config.json",
+        {"word_embedding_dimension": 32, "include_prompt": include,
+         **{"pooling_mode_" + m: m in modes for m in POOLINGS}})
+    if dense:
+        modules.append(("2_Dense", "Dense"))
+        put(folder + "/2_Dense/config.json",
+            {"in_features": width, "out_features": 16, "bias": True,
+             "activation_function": "torch.nn.modules." + dense})
+        safetensors.torch.save_file({"linear.weight": torch.randn(16, width) / width ** 0.5,
+                                     "linear.bias": torch.randn(16)},
+                                    folder + "/2_Dense/model.safetensors")
+    if normalize: modules.append((f"{len(modules)}_Normalize", "Normalize"))
+    put(folder + "/modules.json", [
+        {"idx": i, "name": str(i), "path": path, "type": "sentence_transformers.models." + kind}
+        for i, (path, kind) in enumerate(modules)])
+    if normalize: os.makedirs(folder + "/" + modules[-1][0], exist_ok=True)
+    put(folder + "/sentence_bert_config.json", {"max_seq_length": 40, "do_lower_case": False})
+    put(folder + "/config_sentence_transformers.json",
+        {"prompts": {"query": "w1 w2 ", "document": "w9 "}, "similarity_fn_name": "cosine"})
+
+
+def rows_of(words, text, marker=None):
+    ids = [words.index(w) for w in text.split()]
+    return [2] + ([marker] if marker is not None else []) + ids + [3]
+
+
+def colbert(model, linear, words, text, query, length, expand, attend, skip):
+    """The rows of a text as ColBERT's paper has them."""
+    ids = rows_of(words, text, words.index("[unused0]" if query else "[unused1]"))
+    real = len(ids)
+    if query and expand: ids += [4] * (length - real)
+    mask = [1] * (len(ids) if attend else real) + [0] * (0 if attend else len(ids) - real)
+    with torch.no_grad():
+        h = model(input_ids=torch.tensor([ids]), attention_mask=torch.tensor([mask]),
+                  token_type_ids=torch.zeros(1, len(ids), dtype=torch.long)).last_hidden_state[0]
+        x = torch.nn.functional.normalize(h @ linear.T, dim=1)
+    keep = [query or i not in skip for i in ids]
+    return x[torch.tensor(keep)].numpy()
+
+
+def forms():
+    """Differences of every form, by name; each must be within 1e-6."""
+    st, out = package(), {}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]", ",", "."] \
+        + [f"w{i}" for i in range(40)]
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=48, max_position_embeddings=64, initializer_range=0.2)
+    texts = ["w3", "w4 w5 w6 , w7 .", " ".join(f"w{i % 40}" for i in range(60))]
+    short = [t for t in texts if len(t) < 60]
+
+    def apart(a, b):
+        """The largest difference, of vectors longer than 1 as a part of their largest element."""
+        pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(a, b)]
+        return float(max(np.abs(x - y).max() / max(1, np.abs(y).max()) if x.shape == y.shape
+                         else np.inf for x, y in pairs))
+
+    cases = [([m], True, None, True) for m in POOLINGS] + [
+        ([m], False, None, False) for m in POOLINGS] + [
+        (["cls_token", "mean_tokens"], True, None, True),
+        (["mean_tokens"], True, "activation.Tanh", True),
+        (["mean_tokens"], False, "linear.Identity", False),
+        (["max_tokens"], True, "activation.GELU", True),
+        (["max_tokens", "mean_tokens", "lasttoken"], False, "activation.Tanh", False)]
+    with tempfile.TemporaryDirectory() as top:
+        with open(top + "/l.jsonl", "w") as f:
+            f.write(json.dumps({"query": "w1", "pos": ["w2 w3"], "neg": ["w4"]}) + "\n")
+        for i, case in enumerate(cases):
+            folder, again = f"{top}/{i}", f"{top}/{i}again"
+            put_modules(folder, config, words, *case)
+            subprocess.run([here + "/build/train", "--task", "biencoder", "--model_name_or_path",
+                            folder, "--train_file", top + "/l.jsonl", "--max_steps", "1",
+                            "--learning_rate", "1e-30", "--warmup_steps", "0",
+                            "--query_max_length", "40", "--passage_max_length", "40",
+                            "--output_dir", again], check=True, stdout=subprocess.DEVNULL)
+            theirs = st.SentenceTransformer(folder, device="cpu")
+            theirs_again = st.SentenceTransformer(again, device="cpu")
+            for side in ("query", "document"):
+                right = theirs.encode(texts, prompt_name=side)
+                name = "%s prompt %s dense %s norm %s %s" % ("+".join(case[0]), *case[1:], side)
+                out[name] = apart(mrc.Encoder(folder).encode(texts, prompt_name=side), right)
+                out[name + " written, ours"] = apart(
+                    mrc.Encoder(again).encode(texts, prompt_name=side), right)
+                out[name + " written, theirs"] = apart(
+                    theirs_again.encode(texts, prompt_name=side), right)
+        for width in (0, 16):
+            for kind, side in (("Question", "query"), ("Context", "document")):
+                folder = f"{top}/dpr{width}{kind}"
+                dpr = transformers.DPRConfig(**{**config.to_dict(), "projection_dim": width,
+                                                "model_type": "dpr"})
+                torch.manual_seed(width)
+                model = getattr(transformers, f"DPR{kind}Encoder")(dpr).eval()
+                model.save_pretrained(folder)
+                put_tokenizer(folder, words)
+                with torch.no_grad():
+                    right = [model(input_ids=torch.tensor([rows_of(words, t)]),
+                                   attention_mask=torch.ones(1, len(rows_of(words, t))),
+                                   token_type_ids=torch.zeros(1, len(rows_of(words, t)),
+                                                              dtype=torch.long)
+                                   ).pooler_output[0].numpy() for t in short]
+                out[f"DPR {kind} projection {width}"] = apart(
+                    mrc.Encoder(folder).encode(short, prompt_name=side), right)
+            with open(top + "/p.jsonl", "w") as f:
+                f.write(json.dumps({"title": "w1 w2", "text": "w3 w4 w5"}) + "\n")
+            ids = rows_of(words, "w1 w2") + rows_of(words, "w3 w4 w5")[1:]
+            for types in (0, 1):
+                with torch.no_grad():
+                    right = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor(
+                        [[0] * 4 + [types] * 4])).pooler_output[0].numpy()
+                subprocess.run([here + "/build/embed", "--model_name_or_path", folder, "--input",
+                                top + "/p.jsonl", "--output", top + "/p.npy",
+                                "--passage_token_types", str(types)], check=True,
+                               capture_output=True)
+                out[f"DPR pair types {types} projection {width}"] = apart(np.load(top + "/p.npy"),
+                                                                          [right])
+        for attend in (False, True):
+            model, linear = body(config, 5), torch.randn(16, 32)
+            weights = {"bert." + k: v.contiguous() for k, v in model.state_dict().items()}
+            for spelling in ("stanford", "pylate"):
+                folder = f"{top}/{spelling}{attend}"
+                put_tokenizer(folder, words)
+                put(folder + "/config.json", {**config.to_dict(), "architectures": ["HF_ColBERT"]})
+                safetensors.torch.save_file({**weights, "linear.weight": linear},
+                                            folder + "/model.safetensors")
+                put(folder + "/artifact.metadata", {
+                    "dim": 16, "query_maxlen": 12, "doc_maxlen": 40, "mask_punctuation": True,
+                    "attend_to_mask_tokens": attend, "similarity": "cosine"})
+                if spelling == "pylate":
+                    put(folder + "/config_sentence_transformers.json", {
+                        "model_type": "ColBERT", "query_prefix": "[unused0]",
+                        "document_prefix": "[unused1]", "query_length": 12, "document_length": 40,
+                        "do_query_expansion": True, "attend_to_expansion_tokens": attend,
+                        "skiplist_words": [",", "."]})
+                for side in ("query", "document"):
+                    right = [colbert(model, linear, words, t, side == "query", 12, True, attend,
+                                     (7, 8)) for t in short]
+                    out[f"ColBERT {spelling} attend {attend} {side}"] = apart(
+                        mrc.Encoder(folder).encode(short, prompt_name=side), right)
+    return out
+
+
+if mode == "forms":
+    import subprocess, tempfile
+    try:
+        import safetensors.torch, torch, transformers
+    except ImportError as missing:
+        print(f"SKIP: {missing.name} is not installed")
+        sys.exit(0)
+    here = os.path.dirname(os.path.abspath(__file__)) + "/../.."
+    sys.path.insert(0, sys.argv[2] if len(sys.argv) > 2 else here + "/tools")
+    import mrc
+    found = forms()
+    for name, worst in found.items():
+        print(json.dumps({"form": name, "largest_difference": worst, "within": worst <= 1e-6}))
+    print(f"{len(found)} forms, {sum(x > 1e-6 for x in found.values())} beyond 1e-6, "
+          f"largest {max(found.values()):.2e}")
+    sys.exit(any(x > 1e-6 for x in found.values()))

@@ -310,6 +310,35 @@ static void test_caching(void) {
     mrc_pairs_free(p);
 }
 
+// Several poolings stand side by side, to the bit, and learn.
+static void test_poolings(void) {
+    const mrc_passage texts[] = { { "", "", "what is one", 11 }, { "", "", "it", 2 } };
+    const unsigned cls = 1u << MRC_POOLING_CLS, mean = 1u << MRC_POOLING_MEAN;
+    const unsigned kinds[] = { cls, mean, cls | mean };
+    mrc_vectors v[3];
+    for (int k = 0; k < 3; k++) {
+        mrc_model_config c = small(MRC_HEAD_POOL);
+        mrc_model *m;
+        mrc_encoder *e;
+        c.encoder.poolings = kinds[k];
+        c.encoder.normalize = 0;
+        CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3) == MRC_OK, "model: %s", message);
+        mrc_encoder_desc desc = { .config = &c, .model = m };
+        CHECK(mrc_encoder_new(ctx, &e, "data", &desc) == MRC_OK, "encoder: %s", message);
+        CHECK(mrc_encoder_encode(e, MRC_SIDE_PASSAGE, texts, 2, &v[k]) == MRC_OK, "%s", message);
+        CHECK(mrc_encoder_width(e) == (k < 2 ? 32 : 64) && v[k].width == mrc_encoder_width(e),
+              "kind %d is %zu wide", k, v[k].width);
+        mrc_encoder_free(e);
+        mrc_model_free(m);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(!memcmp(v[2].rows + 64 * i, v[0].rows + 32 * i, 32 * sizeof(float))
+              && !memcmp(v[2].rows + 64 * i + 32, v[1].rows + 32 * i, 32 * sizeof(float)),
+              "text %zu: cls and mean are not side by side", i);
+    }
+    for (int k = 0; k < 3; k++) mrc_vectors_free(&v[k]);
+}
+
 //==============================================================================
 // Directories that are written are read back the same
 //==============================================================================
@@ -588,6 +617,7 @@ int main(void) {
     test_bounds();
     test_zero_bytes();
     test_plan();
+    test_poolings();
     test_caching();
     test_directories();
     test_projection();
