@@ -129,8 +129,8 @@ int main(void) { int n; return MPI_Initialized(&n); }' >"$probe.c"
 nccl_flags() {
     home=$(dirname "$(dirname "$(command -v "$1")")")
     flags="-isystem $home/include -L$home/lib64"
-    [ -n "$MRC_NCCL" ] && flags="-isystem $MRC_NCCL/include -L$MRC_NCCL/lib
-        -Wl,-rpath,$MRC_NCCL/lib $flags"
+    [ -z "$MRC_NCCL" ] || flags="-isystem $MRC_NCCL/include -L$MRC_NCCL/lib $flags"
+    [ -z "$MRC_NCCL" ] || flags="$flags -Wl,-rpath,$MRC_NCCL/lib"
     echo "$flags -l:libnccl.so.2"
 }
 

@@ -68,7 +68,7 @@ suites() {
     header-*) echo header ;;
     cuda-gcc) tagged cuda; cuda_suites; printf '%s
 ' cuda_planted cuda_count cuda_nvcc cuda_volta cuda_ranks ;;
-    cuda-asan|cuda-tsan) echo test_ops; cuda_suites | grep -v nccl ;;     # ranks are processes
+    cuda-tsan) echo test_ops; cuda_suites | grep -v nccl ;;     # its ranks are processes
     cuda-*)   echo test_ops; cuda_suites ;;
     arm64)    tagged arm64 ;;
     bare)     tagged bare ;;

@@ -48,6 +48,12 @@ for n in 2 4; do
     share=$(optimizer "$dir/err")
     [ "$share" -lt "$whole" ] && ok || bad "$n ranks share out $whole MiB and each has $share"
 done
+# NCCL is for CUDA devices, and not in every build.
+no='this build has no NCCL'
+build/mrc version | grep -qx nccl && no='NCCL is for --backend cuda'
+# shellcheck disable=SC2086
+ranks 0 "$dir/no" $short --backend cpu --ddp_backend nccl 2>"$dir/err"
+[ $? -eq 2 ] && grep -q -e "$no" "$dir/err" && ok || bad "NCCL: $(tail -n 2 "$dir/err")"
 # A run that has ended already is none to go on with, and no failure.
 # shellcheck disable=SC2086
 ranks 2 "$dir/n2" $short --resume_from_checkpoint 2>"$dir/err" \
