@@ -17473,7 +17473,7 @@ typedef struct mrc__tok_step_kind {
     void       (*run)(mrc__tok_run *r, const mrc__tok_step *s);
 } mrc__tok_step_kind;
 // Finds the first match at or after c[at]: c[*begin] to c[*end]; 0: there is none.
-typedef int (*mrc__tok_matcher)(const mrc__tok_run *r, const mrc__tok_step *s,
+typedef int (*mrc__tok_matcher)(mrc__tok_run *r, const mrc__tok_step *s,
                                 const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
                                 size_t *end);
 // A precompiled charsmap: a double array over bytes, then texts that end with NUL.
@@ -18099,6 +18099,8 @@ struct mrc__tok_run {
     size_t          n_changes, change_capacity;
     mrc__tok_best  *best;           // Unigram: by end, the best way to there
     size_t          best_capacity;
+    uint64_t       *dead;           // regular expressions: by place in the text, a bit for each
+    size_t          n_dead, dead_capacity;  // instruction that leads to no match; 0: none is kept
     int32_t         shift;          // where the text that is being normalized begins
     mrc_text       *basic;          // not NULL: words go there, a space before each, not to pieces
     int             failed;         // out of memory: asked about once, at the end
@@ -18106,7 +18108,8 @@ struct mrc__tok_run {
 
 static void mrc__tok_run_free(mrc__tok_run *r) {
     void *const blocks[] = { r->pieces, r->word, r->heap, r->marks, r->text.at, r->spare.at,
-                             r->whole.at, r->parts, r->more, r->changes, r->best };
+                             r->whole.at, r->parts, r->more, r->changes, r->best,
+                             r->dead };
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         if (blocks[i]) r->host->free(r->host->user, blocks[i]);
     }
@@ -18808,7 +18811,10 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // is refused by name, and so is what matches the empty text.  The match is the one that a
 // backtracking engine finds first, but it is found without backtracking (Thompson 1968; Pike's
 // threads in order of preference): for each character that a match looks at, it takes at most as
-// many steps as the compiled expression has instructions.
+// many steps as the compiled expression has instructions.  A match may look at characters far
+// behind its end and find nothing there, as a*b|a in "aaaa..."; what led to nothing is kept, so
+// that later matches do not look there once more, and all matches of a text together take as many
+// steps as it has characters times instructions.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // \p{..} as the tables have it: the low four bits of a code point's atom.
@@ -18818,7 +18824,8 @@ enum { MRC__CATEGORY_OTHER, MRC__CATEGORY_LU, MRC__CATEGORY_LL, MRC__CATEGORY_LT
        MRC__ATOM_WORD = 16, MRC__ATOM_SPACE = 32, MRC__ATOMS = 64 };
 enum { MRC__REGEX_SET, MRC__REGEX_SPLIT, MRC__REGEX_JUMP, MRC__REGEX_AHEAD, MRC__REGEX_NOT_AHEAD,
        MRC__REGEX_MATCH };
-enum { MRC__REGEX_OPS = 256, MRC__REGEX_SETS = 64, MRC__REGEX_RANGES = 256, MRC__REGEX_DEPTH = 16 };
+enum { MRC__REGEX_OPS = 256, MRC__REGEX_SETS = 64, MRC__REGEX_RANGES = 256, MRC__REGEX_DEPTH = 16,
+       MRC__REGEX_FAR = 64 };       // above 0: so far behind a match failures begin to be kept
 
 // SET: a character of this set, then the next instruction.  SPLIT: goes on at a, and with less
 // preference at b; JUMP: at a; both are relative.  AHEAD: the character here is of this set.
@@ -18879,20 +18886,44 @@ static void mrc__regex_follow(const mrc__tok_regex *x, mrc__regex_list *l, size_
     }
 }
 
-static int mrc__match_regex(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+// Empties a list, but for the instructions that lead to no match from position `at` on.
+static inline void mrc__regex_list_begin(const mrc__tok_run *r, const mrc__tok_regex *x,
+                                         mrc__regex_list *l, size_t at) {
+    const size_t words = (x->n + 63) / 64;
+    memset(l->seen, 0, sizeof l->seen);
+    if (at < r->n_dead) memcpy(l->seen, r->dead + at * words, words * sizeof *l->seen);
+    l->n = 0;
+}
+// Keeps that the instructions of a list lead to no match from position `at` of n on.
+static void mrc__regex_list_dead(mrc__tok_run *r, const mrc__tok_regex *x,
+                                 const mrc__regex_list *l, size_t at, size_t n) {
+    const size_t words = (x->n + 63) / 64;
+    void *to = r->dead;
+    if (!r->n_dead) {
+        if (!mrc__grow(r->host, &to, &r->dead_capacity, (n + 1) * words, sizeof *r->dead)) {
+            r->failed = 1;
+            return;
+        }
+        r->dead = to;
+        r->n_dead = n + 1;
+        memset(r->dead, 0, r->n_dead * words * sizeof *r->dead);
+    }
+    for (size_t i = 0; i < words; i++) r->dead[at * words + i] |= l->seen[i];
+}
+
+static int mrc__match_regex(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                             size_t n, size_t at, size_t *begin, size_t *end) {
     const mrc__tok_regex *x = s->regex;
     const uint8_t *atoms = r->tok->atoms;
     mrc__regex_list list[2], *now = &list[0], *next = &list[1];
     uint64_t sets = at < n ? mrc__regex_sets(x, atoms, c[at].cp) : 0;
     int found = 0;
-    memset(now->seen, 0, sizeof now->seen);
-    now->n = 0;
+    if (at == 0) r->n_dead = 0;                     // another text
+    mrc__regex_list_begin(r, x, now, at);
     for (;; at++) {
         uint64_t ahead = at + 1 < n ? mrc__regex_sets(x, atoms, c[at + 1].cp) : 0;
         if (!found && at < n) mrc__regex_follow(x, now, 0, at, sets);
-        memset(next->seen, 0, sizeof next->seen);
-        next->n = 0;
+        mrc__regex_list_begin(r, x, next, at + 1);
         for (size_t i = 0; i < now->n; i++) {
             const mrc__regex_op *o = &x->op[now->thread[i].op];
             if (o->kind == MRC__REGEX_MATCH) {
@@ -18904,6 +18935,9 @@ static int mrc__match_regex(const mrc__tok_run *r, const mrc__tok_step *s, const
             if (at < n && (sets >> o->set & 1))
                 mrc__regex_follow(x, next, now->thread[i].op + 1u, now->thread[i].begin, ahead);
         }
+        // These are preferred to the match that was found: if one of them matches, later searches
+        // begin behind it, and if none does they need not be tried again.
+        if (found && at - *end >= MRC__REGEX_FAR) mrc__regex_list_dead(r, x, now, at, n);
         if (at >= n || (found && !next->n)) return found;
         mrc__regex_list *swap = now;
         now = next;
@@ -19277,7 +19311,7 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
 //
 // What a step looks for.
 //
-static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
+static int mrc__match_literal(mrc__tok_run *r, const mrc__tok_step *s,
                               const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
                               size_t *end) {
     (void)r;
@@ -19292,7 +19326,7 @@ static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
     return 0;
 }
 // One code point of these kinds: s->left.
-static int mrc__match_kind(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+static int mrc__match_kind(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                            size_t n, size_t at, size_t *begin, size_t *end) {
     while (at < n && !(r->tok->kinds[c[at].cp] & s->left)) at++;
     *begin = at;
@@ -19300,7 +19334,7 @@ static int mrc__match_kind(const mrc__tok_run *r, const mrc__tok_step *s, const 
     return at < n;
 }
 // " {2,}"
-static int mrc__match_blanks(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+static int mrc__match_blanks(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                              size_t n, size_t at, size_t *begin, size_t *end) {
     (void)r, (void)s;
     for (; at + 1 < n; at++) {
@@ -19321,7 +19355,7 @@ static size_t mrc__skip_kind(const mrc__tok_run *r, const mrc__tok_char *c, size
     return at;
 }
 // "\w+|[^\w\s]+"
-static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+static int mrc__match_words(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                             size_t n, size_t at, size_t *begin, size_t *end) {
     (void)s;
     at = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
@@ -19352,7 +19386,7 @@ static size_t mrc__match_gap(const mrc__tok_run *r, const mrc__tok_char *c, size
     return end < n && end - at > 1 ? end - 1 : end;
 }
 // GPT-2's: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+static int mrc__match_gpt2(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                            size_t n, size_t at, size_t *begin, size_t *end) {
     (void)s;
     if (at == n) return 0;
@@ -25924,8 +25958,8 @@ static int32_t mrc__relative_row(const mrc_model_config *c, int64_t r) {
     if (c->position_buckets && n > middle) {
         const size_t most = c->max_relative_positions ? c->max_relative_positions
                           : c->max_position_embeddings;
-        const double m = (double)middle;
-        b = middle + (int64_t)ceil(log((double)n / m) / log((double)(most - 1) / m) * (m - 1));
+        const float m = (float)middle, all = (float)((double)(most - 1) / (double)middle);
+        b = middle + (int64_t)ceilf(logf((float)n / m) / logf(all) * (m - 1));
     }
     int64_t t = (r < 0 ? -b : b) + span;
     return (int32_t)(t < 0 ? 0 : t > 2 * span - 1 ? 2 * span - 1 : t);

@@ -2,6 +2,7 @@
 #include "../support/test.h"
 
 #include <sys/stat.h>
+#include <time.h>
 
 static mrc_ctx *ctx;
 static int skipped;
@@ -1434,6 +1435,44 @@ static void test_class_files(void) {
     take("tokenizer_config.json");
 }
 
+// All matches of a text together take time by its length, also where each looks far behind its end:
+// a*b|a takes one "a", but only when no "b" ends the run.  Tried for each match anew, the 300,000
+// characters here, in three runs, would take minutes.
+static void test_regex_time(void) {
+    enum { RUN = 100000 };
+    static const struct { const char *pattern, *more; size_t n; } cases[] = {
+        { "a*b|a", "aab", RUN * 3 - 2 + 1 },    // one match of "aab", behind a "c"
+        { "a*b|a", "b", RUN * 2 - 1 + 1 },      // the last run of "a" ends in "b"
+        { "(aa)*b|a+?", "c", RUN * 3 - 2 },
+        { "a*?b|a*d|aa", "c", RUN * 3 / 2 - 2 + 1 } };      // an "a" is left before each sign
+    char *text = malloc(3 * RUN + 8);
+    if (!text) return;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char norm[200];
+        snprintf(norm, sizeof norm, "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"%s\"},"
+                 "\"content\":\" a \"}", cases[i].pattern);
+        put_json(norm, 0, 0, 0, 0);
+        mrc_tokenizer *tok = load(in_folder("tokenizer.json"));
+        mrc_encodings e = {0};
+        memset(text, 'a', 3 * RUN);
+        text[RUN] = text[2 * RUN] = ' ';
+        if (i == 0) text[3 * RUN] = 'c';
+        strcpy(text + 3 * RUN + (i == 0), cases[i].more);
+        clock_t begun = clock();
+        CHECK(tok && mrc_tokenizer_encode(ctx, tok, &e, text, strlen(text), NULL, 0, NULL)
+                     == MRC_OK, "%s", mrc_ctx_message(ctx));
+        double seconds = (double)(clock() - begun) / CLOCKS_PER_SEC;
+        size_t n = 0;
+        for (size_t k = 0; e.n && k < e.list[0].n; k++) n += e.list[0].input_ids[k] == 3;
+        CHECK(n == cases[i].n, "%s: %zu matches, expected %zu", cases[i].pattern, n, cases[i].n);
+        CHECK(seconds < 20, "%s: %g s", cases[i].pattern, seconds);
+        mrc_encodings_free(&e);
+        mrc_tokenizer_free(tok);
+    }
+    free(text);
+    take("tokenizer.json");
+}
+
 // SentencePiece models that are none.
 static void test_bad_models(void) {
     static const struct { const char *data; size_t bytes; const char *message; mrc_status status; }
@@ -1600,6 +1639,7 @@ int main(void) {
     test_saved();
     test_kinds();
     test_class_files();
+    test_regex_time();
     test_bad_models();
     test_splinter();
     test_trimmed();
