@@ -3,8 +3,9 @@
 // or by it with -DMRC_NCCL_SHIM.
 //
 // The ranks are processes, forked or started by mpirun.  The id is the name of a file, which every
-// rank maps: it holds a slot for each pair of ranks, through which messages go in parts.  As with NCCL a group is under way when ncclGroupEnd returns: what moves it on are
-// ncclCommGetAsyncError and cudaEventQuery, which never wait.
+// rank maps: it holds a slot for each pair of ranks, through which messages go in parts.  As with
+// NCCL a group is under way when ncclGroupEnd returns: what moves it on are ncclCommGetAsyncError
+// and cudaEventQuery, which never wait.
 //
 // What NCCL would answer by hanging, or not at all, is "invalid usage" with a text: a message
 // outside of a group, a call or an event while the last group is not yet on its stream (calls that
