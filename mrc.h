@@ -25958,8 +25958,8 @@ static int32_t mrc__relative_row(const mrc_model_config *c, int64_t r) {
     if (c->position_buckets && n > middle) {
         const size_t most = c->max_relative_positions ? c->max_relative_positions
                           : c->max_position_embeddings;
-        const double m = (double)middle;
-        b = middle + (int64_t)ceil(log((double)n / m) / log((double)(most - 1) / m) * (m - 1));
+        const float m = (float)middle, all = (float)((double)(most - 1) / (double)middle);
+        b = middle + (int64_t)ceilf(logf((float)n / m) / logf(all) * (m - 1));
     }
     int64_t t = (r < 0 ? -b : b) + span;
     return (int32_t)(t < 0 ? 0 : t > 2 * span - 1 ? 2 * span - 1 : t);

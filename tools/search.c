@@ -83,11 +83,16 @@ static void drop_identical(search_run *s) {
     }
 }
 
+// What a run and judgements call a question: its id, else its number.
+static const char *question_id(const search_run *s, size_t q, char digits[24]) {
+    const char *id = s->questions.list[q].id;
+    return *id ? id : (snprintf(digits, 24, "%zu", q), digits);
+}
+
 static void write_run(search_run *s) {
     for (size_t q = 0; q < s->questions.n; q++) {
-        const char *id = s->questions.list[q].id;
         char digits[24];
-        if (!*id) id = (snprintf(digits, sizeof digits, "%zu", q), digits);
+        const char *id = question_id(s, q, digits);
         run_want_field(TOOL_BAD_INPUT, a.queries, "id", id);
         for (size_t i = 0; i < s->n_hits[q]; i++) {
             const stage_hit *hit = &s->hits[q * a.top_k + i];
@@ -132,7 +137,8 @@ static void print_quality(search_run *s, const qrels *q) {
         }
         if (a.ties) qsort(list, n, sizeof *list, trec_order);
         for (size_t k = 0; k < n; k++) ids[k] = list[k].id;
-        ranking_add(s->ctx, &sum, q, s->questions.list[i].id, ids, NULL, n);
+        char digits[24];
+        ranking_add(s->ctx, &sum, q, question_id(s, i, digits), ids, NULL, n);
     }
     if (!sum.queries) {
         tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", a.qrels, a.queries);

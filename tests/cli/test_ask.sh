@@ -40,8 +40,6 @@ says '{"queries": 20, "recall@1": '
 [ -s "$dir/the.run" ] && ok || bad "no run"
 gives 3 "qrels:1: found 2 fields" sh -c "echo 'a b' >$dir/qrels; exec build/search --index \
     $dir/index --queries $dir/questions.jsonl --run $dir/other.run --qrels $dir/qrels"
-gives 2 "--run is missing" build/search --index "$dir/index" --queries "$dir/questions.jsonl" \
-    --qrels "$dir/qrels"
 cp -r "$dir/index" "$dir/broken"
 printf 'x' | dd of="$dir/broken/index.bin" bs=1 seek=3 conv=notrunc 2>/dev/null
 gives 3 "block 0, from byte 0, is damaged" build/search --index "$dir/broken" \

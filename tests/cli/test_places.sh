@@ -28,6 +28,13 @@ works search --qrels "$dir/qrels" --run "$dir/again"
 same "$dir/last" "$dir/out"
 same "$dir/run" "$dir/again"
 
+# Questions without ids are judged by the numbers that the run calls them.
+printf '%s\n' 서울은 '항구 도시이다' >"$dir/questions.txt"
+sed 's/^q//' "$dir/qrels" >"$dir/numbered"
+works build/search --index "$dir/index" --queries "$dir/questions.txt" --qrels "$dir/numbered" \
+    --run "$dir/numbers.run"
+same "$dir/last" "$dir/out"
+
 # Folders of outputs are made, as those of --output_dir are.
 works search --run "$dir/a/b/run"
 same "$dir/run" "$dir/a/b/run"

@@ -2,10 +2,10 @@
 // the CUDA shim, whose device memory is the process's own.  C11; included before backends/nccl.h,
 // or by it with -DMRC_NCCL_SHIM.
 //
-// The ranks are processes, forked or started by mpirun.  ncclGetUniqueId makes a file whose name is
-// the id, and every rank maps it: it holds a slot for each pair of ranks, through which messages go
-// in parts.  As with NCCL a group is under way when ncclGroupEnd returns: what moves it on are
-// ncclCommGetAsyncError and cudaEventQuery, which never wait.
+// The ranks are processes, forked or started by mpirun.  The id is the name of a file, which every
+// rank maps: it holds a slot for each pair of ranks, through which messages go in parts.  As with
+// NCCL a group is under way when ncclGroupEnd returns: what moves it on are ncclCommGetAsyncError
+// and cudaEventQuery, which never wait.
 //
 // What NCCL would answer by hanging, or not at all, is "invalid usage" with a text: a message
 // outside of a group, a call or an event while the last group is not yet on its stream (calls that
@@ -222,17 +222,16 @@ TEST_HELPER const char *ncclGetLastError(ncclComm_t c) {
 
 TEST_HELPER ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "/tmp/nccl-shim-XXXXXX");
-    const int fd = mkstemp(id->internal);
-    const int made = fd >= 0 && ftruncate(fd, (off_t)sizeof(nccl_shim_area)) == 0;
-    if (fd >= 0) close(fd);
-    return made ? ncclSuccess : ncclSystemError;
+    snprintf(id->internal, sizeof id->internal, "/tmp/nccl-shim-%ld", (long)getpid());
+    unlink(id->internal);               // of a process that had this number and did not end well
+    return ncclSuccess;
 }
 
 TEST_HELPER ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int n, ncclUniqueId id, int rank,
                                                 ncclConfig_t *config) {
-    const int fd = open(id.internal, O_RDWR);
-    void *area = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(nccl_shim_area), PROT_READ | PROT_WRITE,
+    const int fd = open(id.internal, O_RDWR | O_CREAT, 0600);
+    const int made = fd >= 0 && ftruncate(fd, (off_t)sizeof(nccl_shim_area)) == 0;
+    void *area = !made ? MAP_FAILED : mmap(NULL, sizeof(nccl_shim_area), PROT_READ | PROT_WRITE,
                                             MAP_SHARED, fd, 0);
     if (fd >= 0) close(fd);
     ncclComm_t c = calloc(1, sizeof *c);

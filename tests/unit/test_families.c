@@ -356,9 +356,25 @@ static void test_plan(mrc_backend *be, int k, int checkpointing) {
     mrc_model_free(m);
 }
 
+// Distances by their logarithm in 32 bits, as transformers computes them: in 64 bits the row of
+// 1643 would be the next one.
+static void test_buckets(void) {
+    static const struct { size_t buckets, most; int64_t r; int32_t row; } cases[] = {
+        { 512, 4096, 1643, 939 }, { 512, 4096, -1643, 85 }, { 512, 4096, 256, 768 },
+        { 256, 512, 511, 511 }, { 256, 512, -511, 1 }, { 256, 512, 128, 384 } };
+    mrc_model_config c = mrc_model_config_family(MRC_MODEL_DEBERTA_V2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        c.position_buckets = cases[i].buckets;
+        c.max_relative_positions = cases[i].most;
+        CHECK(mrc__relative_row(&c, cases[i].r) == cases[i].row, "%zu buckets, distance %d: row %d",
+              cases[i].buckets, (int)cases[i].r, (int)mrc__relative_row(&c, cases[i].r));
+    }
+}
+
 int main(void) {
     char dir[64];
     mrc_backend *naive, *be;
+    test_buckets();
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     for (int k = 0; k < N_FAMILIES; k++) {
         test_golden(naive, k, MRC_DTYPE_F64);
