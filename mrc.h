@@ -22117,7 +22117,7 @@ static mrc_status mrc__tok_choose(mrc__tok_source *src, const char *dir, const c
     if (found == order[0]) {                    // KoBERT's vocab.txt says its model's ids
         MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, "tokenizer_*.model"));
         if (src->path.data[0]) found = "tokenizer_*.model";
-        else MRC__TRY(mrc__tok_find(src->ctx, &src->path, dir, found));
+        else MRC__TRY(mrc__tok_path(src, dir, found));
     }
     *name = found;
     return MRC_OK;
