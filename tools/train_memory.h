@@ -44,6 +44,7 @@ static mrc_optimizer_config optimizer_config(run *r) {
 }
 
 #define MIB(bytes) (((bytes) + (1 << 20) - 1) >> 20)
+enum { WRITING_BYTES = 1 << 20 };       // beside the plan: buffers with which files are written
 
 static mrc_loss loss_of(const run *r) {
     return (mrc_loss){ .kind = (mrc_loss_kind)r->a->loss, .reference = r->a->loss_variant,
@@ -125,7 +126,8 @@ static void plan_memory(run *r, const mrc_model_config *model) {
               "%zu MiB of program and data", MIB(m.parameters), MIB(m.gradients), MIB(m.optimizer),
               MIB(m.step), MIB(m.step_train), m.sequences, m.rows, MIB(m.step_eval), MIB(m.total),
               MIB(tool_peak_bytes()));
-    size_t had = memory_to_be_had(r, m.total);
+    size_t had = memory_to_be_had(r, m.total + WRITING_BYTES);
+    had = had > WRITING_BYTES ? had - WRITING_BYTES : 0;    // a step that fits must be saved, too
     if (had < m.total) {
         char advice[320];
         advise(r, model, had, advice, sizeof advice);
