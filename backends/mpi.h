@@ -19,12 +19,12 @@
 // Only the thread that made the communicator calls MPI (MPI_THREAD_FUNNELED).  Data is host memory.
 #ifndef MRC_MPI_H
 #define MRC_MPI_H
+#include "pieces.h"
 #include <mpi.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MRC_MPI_PIECE = 4 << 20 };       // bytes of a message: counts stay far below 2^31
 
@@ -50,12 +50,6 @@ typedef struct mrc_mpi {
     int          *index;
 } mrc_mpi;
 
-static double mrc_mpi_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static mrc_status mrc_mpi_check(mrc_mpi *m, int code) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int bytes = 0;
@@ -73,17 +67,18 @@ static mrc_status mrc_mpi_check(mrc_mpi *m, int code) {
 
 // Until all requests of the piece are done.
 static mrc_status mrc_mpi_wait(mrc_mpi *m, mrc_mpi_piece *p) {
-    double since = mrc_mpi_seconds();
+    double since = mrc_pieces_seconds();
     int left = p->n, done;
     while (left > 0) {
         MRC_MPI_TRY(mrc_mpi_check(m, MPI_Testsome(p->n, p->list, &done, m->index, m->status)));
         if (done == MPI_UNDEFINED) return MRC_OK;
         if (done > 0) {
             left -= done;
-            since = mrc_mpi_seconds();
+            since = mrc_pieces_seconds();
             continue;
         }
-        for (int i = 0; m->timeout > 0 && mrc_mpi_seconds() - since > m->timeout && i < p->n; i++) {
+        const double waited = mrc_pieces_seconds() - since;
+        for (int i = 0; m->timeout > 0 && waited > m->timeout && i < p->n; i++) {
             if (p->list[i] == MPI_REQUEST_NULL) continue;
             snprintf(m->base.error, sizeof m->base.error, "nothing from rank %d (%.80s) for %.0f s",
                      p->peer[i], m->hosts[p->peer[i]], m->timeout);
@@ -94,24 +89,11 @@ static mrc_status mrc_mpi_wait(mrc_mpi *m, mrc_mpi_piece *p) {
     return MRC_OK;
 }
 
-static size_t mrc_mpi_bytes(const mrc_comm_slices *b, int rank) {
-    return (b->begin[rank + 1] - b->begin[rank]) * mrc_dtype_bytes(b->dtype);
-}
-static size_t mrc_mpi_longest(const mrc_mpi *m, const mrc_comm_slices *b) {
-    size_t most = 0;
-    for (int s = 0; s < m->base.n_ranks; s++) {
-        if (mrc_mpi_bytes(b, s) > most) most = mrc_mpi_bytes(b, s);
-    }
-    return most;
-}
 static size_t mrc_mpi_part(size_t bytes, size_t at) {
-    return at >= bytes ? 0 : bytes - at < MRC_MPI_PIECE ? bytes - at : MRC_MPI_PIECE;
-}
-static char *mrc_mpi_at(const mrc_comm_slices *b, const void *data, int rank) {
-    return (char *)(uintptr_t)data + b->begin[rank] * mrc_dtype_bytes(b->dtype);
+    return mrc_pieces_part(bytes, at, MRC_MPI_PIECE);
 }
 static char *mrc_mpi_staged(const mrc_mpi *m, int buffer, int rank) {
-    return m->staging + ((size_t)buffer * (size_t)m->base.n_ranks + (size_t)rank) * MRC_MPI_PIECE;
+    return mrc_pieces_staged(m->staging, MRC_MPI_PIECE, m->base.n_ranks, buffer, rank);
 }
 
 // Receives what other ranks have for this rank's piece, sends them what this one has for theirs.
@@ -120,7 +102,7 @@ static mrc_status mrc_mpi_reduce_post(mrc_mpi *m, const mrc_comm_slices *b, cons
     mrc_mpi_piece *p = &m->two[buffer];
     const int rank = m->base.rank, n = m->base.n_ranks;
     p->n = 0;
-    p->here = mrc_mpi_part(mrc_mpi_bytes(b, rank), at);
+    p->here = mrc_mpi_part(mrc_pieces_bytes(b, rank), at);
     for (int s = 0; p->here && s < members; s++) {
         if (s == rank) continue;
         p->peer[p->n] = s;
@@ -130,10 +112,10 @@ static mrc_status mrc_mpi_reduce_post(mrc_mpi *m, const mrc_comm_slices *b, cons
     }
     for (int d = 1; rank < members && d < n; d++) {     // so that no rank is everyone's first
         const int s = (rank + d) % n;
-        const size_t bytes = mrc_mpi_part(mrc_mpi_bytes(b, s), at);
+        const size_t bytes = mrc_mpi_part(mrc_pieces_bytes(b, s), at);
         if (!bytes) continue;
         p->peer[p->n] = s;
-        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Isend(mrc_mpi_at(b, data, s) + at, (int)bytes, MPI_BYTE,
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Isend(mrc_pieces_at(b, data, s) + at, (int)bytes, MPI_BYTE,
                                                s, 1, m->world, &p->list[p->n])));
         p->n++;
     }
@@ -152,7 +134,7 @@ static mrc_status mrc_mpi_add(mrc_backend *be, mrc_dtype dtype, void *to, const 
 static mrc_status mrc_mpi_reduce(mrc_comm *comm, mrc_backend *be, const mrc_comm_slices *b,
                                  const void *data, void *sum, int first, int members) {
     mrc_mpi *m = (mrc_mpi *)comm->self;
-    const size_t most = mrc_mpi_longest(m, b);
+    const size_t most = mrc_pieces_longest(b, m->base.n_ranks);
     int now = 0;
     if (most) MRC_MPI_TRY(mrc_mpi_reduce_post(m, b, data, 0, members, 0));
     for (size_t at = 0; at < most; at += MRC_MPI_PIECE, now = !now) {
@@ -162,7 +144,7 @@ static mrc_status mrc_mpi_reduce(mrc_comm *comm, mrc_backend *be, const mrc_comm
         }
         MRC_MPI_TRY(mrc_mpi_wait(m, p));
         for (int s = 0; p->here && s < members; s++) {
-            const char *from = s == comm->rank ? mrc_mpi_at(b, data, s) + at
+            const char *from = s == comm->rank ? mrc_pieces_at(b, data, s) + at
                                                : mrc_mpi_staged(m, now, s);
             MRC_MPI_TRY(mrc_mpi_add(be, b->dtype, (char *)sum + at, from, p->here,
                                     !(first && s == 0)));
@@ -175,21 +157,21 @@ static mrc_status mrc_mpi_gather(mrc_comm *comm, mrc_backend *be, const mrc_comm
                                  const void *slice, void *data) {
     mrc_mpi *m = (mrc_mpi *)comm->self;
     const int rank = comm->rank, n = comm->n_ranks;
-    const size_t most = mrc_mpi_longest(m, b), ours = mrc_mpi_bytes(b, rank);
+    const size_t most = mrc_pieces_longest(b, m->base.n_ranks), ours = mrc_pieces_bytes(b, rank);
     int k = 0;
     (void)be;
-    if (ours && mrc_mpi_at(b, data, rank) != slice) {
-        memcpy(mrc_mpi_at(b, data, rank), slice, ours);
+    if (ours && mrc_pieces_at(b, data, rank) != slice) {
+        memcpy(mrc_pieces_at(b, data, rank), slice, ours);
     }
     for (size_t at = 0; at < most + MRC_MPI_PIECE; at += MRC_MPI_PIECE, k = !k) {
         mrc_mpi_piece *p = &m->two[k];
         p->n = 0;
         for (int d = 1; at < most && d < n; d++) {
             const int s = (rank + d) % n;
-            const size_t theirs = mrc_mpi_part(mrc_mpi_bytes(b, s), at);
+            const size_t theirs = mrc_mpi_part(mrc_pieces_bytes(b, s), at);
             if (theirs) {
                 p->peer[p->n] = s;
-                MRC_MPI_TRY(mrc_mpi_check(m, MPI_Irecv(mrc_mpi_at(b, data, s) + at, (int)theirs,
+                MRC_MPI_TRY(mrc_mpi_check(m, MPI_Irecv(mrc_pieces_at(b, data, s) + at, (int)theirs,
                                                        MPI_BYTE, s, 2, m->world,
                                                        &p->list[p->n])));
                 p->n++;

@@ -33,11 +33,11 @@
 #include <nccl.h>
 #endif
 #include "cuda.h"
+#include "pieces.h"
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #if NCCL_VERSION_CODE < 21400           // NCCL_VERSION(2, 14, 0): communicators that do not block
 #error "NCCL is too old: 2.14 or later is needed"
 #endif
@@ -60,12 +60,6 @@ typedef struct mrc_nccl {
     cudaEvent_t  arrived[2], added[2];  // of the two pieces that may be on their way
     char        *staging;               // on the device: two pieces from each rank
 } mrc_nccl;
-
-static double mrc_nccl_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 #define MRC_NCCL_TRY(x)                                                                     \
     do {                                                                                    \
@@ -121,7 +115,7 @@ static mrc_status mrc_nccl_missing(mrc_nccl *n, const char *what) {
 
 // Until NCCL has taken the last call and, where one is given, the event has happened.
 static mrc_status mrc_nccl_until(mrc_nccl *n, const cudaEvent_t *event, const char *what) {
-    const double since = mrc_nccl_seconds();
+    const double since = mrc_pieces_seconds();
     for (;;) {
         ncclResult_t state = ncclInProgress;
         const ncclResult_t asked = ncclCommGetAsyncError(n->nccl, &state);
@@ -135,7 +129,7 @@ static mrc_status mrc_nccl_until(mrc_nccl *n, const cudaEvent_t *event, const ch
             if (e != cudaErrorNotReady) return mrc_nccl_cuda(n, e, what);
             (void)cudaGetLastError();   // "not ready" is no error of the next kernel
         }
-        if (n->timeout > 0 && mrc_nccl_seconds() - since > n->timeout) {
+        if (n->timeout > 0 && mrc_pieces_seconds() - since > n->timeout) {
             return mrc_nccl_missing(n, what);
         }
         sched_yield();
@@ -155,24 +149,11 @@ static void mrc_nccl_first(ncclResult_t *result, ncclResult_t next) {
     if (*result == ncclSuccess && next != ncclInProgress) *result = next;
 }
 
-static size_t mrc_nccl_bytes(const mrc_comm_slices *b, int rank) {
-    return (b->begin[rank + 1] - b->begin[rank]) * mrc_dtype_bytes(b->dtype);
-}
-static size_t mrc_nccl_longest(const mrc_nccl *n, const mrc_comm_slices *b) {
-    size_t most = 0;
-    for (int r = 0; r < n->base.n_ranks; r++) {
-        if (mrc_nccl_bytes(b, r) > most) most = mrc_nccl_bytes(b, r);
-    }
-    return most;
-}
 static size_t mrc_nccl_part(const mrc_nccl *n, size_t bytes, size_t at) {
-    return at >= bytes ? 0 : bytes - at < n->piece ? bytes - at : n->piece;
-}
-static char *mrc_nccl_at(const mrc_comm_slices *b, const void *data, int rank) {
-    return (char *)(uintptr_t)data + b->begin[rank] * mrc_dtype_bytes(b->dtype);
+    return mrc_pieces_part(bytes, at, n->piece);
 }
 static char *mrc_nccl_staged(const mrc_nccl *n, int buffer, int rank) {
-    return n->staging + ((size_t)buffer * (size_t)n->base.n_ranks + (size_t)rank) * n->piece;
+    return mrc_pieces_staged(n->staging, n->piece, n->base.n_ranks, buffer, rank);
 }
 
 // What the wire carries comes after what the backend has computed so far.
@@ -194,7 +175,7 @@ static const char mrc_nccl_sum[] = "a sum over the ranks", mrc_nccl_all[] = "a g
 static mrc_status mrc_nccl_reduce_post(mrc_nccl *n, const mrc_comm_slices *b, const void *data,
                                        size_t at, int members, int buffer) {
     const int rank = n->base.rank, ranks = n->base.n_ranks;
-    const size_t here = mrc_nccl_part(n, mrc_nccl_bytes(b, rank), at);
+    const size_t here = mrc_nccl_part(n, mrc_pieces_bytes(b, rank), at);
     ncclResult_t result = ncclSuccess;
     // The buffer's last piece has been added.
     MRC_NCCL_TRY(mrc_nccl_cuda(n, cudaStreamWaitEvent(n->wire, n->added[buffer], 0),
@@ -207,9 +188,9 @@ static mrc_status mrc_nccl_reduce_post(mrc_nccl *n, const mrc_comm_slices *b, co
     }
     for (int d = 1; rank < members && d < ranks; d++) {
         const int s = (rank + d) % ranks;
-        const size_t theirs = mrc_nccl_part(n, mrc_nccl_bytes(b, s), at);
+        const size_t theirs = mrc_nccl_part(n, mrc_pieces_bytes(b, s), at);
         if (!theirs) continue;
-        mrc_nccl_first(&result, ncclSend(mrc_nccl_at(b, data, s) + at, theirs, ncclUint8, s,
+        mrc_nccl_first(&result, ncclSend(mrc_pieces_at(b, data, s) + at, theirs, ncclUint8, s,
                                          n->nccl, n->wire));
     }
     return mrc_nccl_grouped(n, result, n->arrived[buffer], mrc_nccl_sum);
@@ -219,10 +200,11 @@ static mrc_status mrc_nccl_reduce_post(mrc_nccl *n, const mrc_comm_slices *b, co
 static mrc_status mrc_nccl_add(mrc_nccl *n, const mrc_comm_slices *b, const void *data, void *sum,
                                size_t at, int first, int members, int buffer) {
     const int rank = n->base.rank;
-    const size_t here = mrc_nccl_part(n, mrc_nccl_bytes(b, rank), at);
+    const size_t here = mrc_nccl_part(n, mrc_pieces_bytes(b, rank), at);
     const size_t count = here / mrc_dtype_bytes(b->dtype);
     for (int s = 0; here && s < members; s++) {
-        const char *from = s == rank ? mrc_nccl_at(b, data, s) + at : mrc_nccl_staged(n, buffer, s);
+        const char *from = s == rank ? mrc_pieces_at(b, data, s) + at
+                                     : mrc_nccl_staged(n, buffer, s);
         const mrc_fold_args a = { .n = count, .n_parts = 1, .parts = { b->dtype, count, from },
                                   .y = { b->dtype, count, (char *)sum + at, !(first && s == 0) } };
         MRC_NCCL_TRY(n->be->kernels[b->dtype].fold(n->be, &a));
@@ -233,7 +215,7 @@ static mrc_status mrc_nccl_add(mrc_nccl *n, const mrc_comm_slices *b, const void
 static mrc_status mrc_nccl_reduce(mrc_comm *comm, mrc_backend *be, const mrc_comm_slices *b,
                                   const void *data, void *sum, int first, int members) {
     mrc_nccl *n = (mrc_nccl *)comm->self;
-    const size_t most = mrc_nccl_longest(n, b);
+    const size_t most = mrc_pieces_longest(b, n->base.n_ranks);
     int now = 0;
     if (!be->kernels[b->dtype].fold) return MRC_ERR_UNSUPPORTED;
     MRC_NCCL_TRY(mrc_nccl_start(n, be, mrc_nccl_sum));
@@ -251,7 +233,7 @@ static mrc_status mrc_nccl_reduce(mrc_comm *comm, mrc_backend *be, const mrc_com
 static mrc_status mrc_nccl_gather(mrc_comm *comm, mrc_backend *be, const mrc_comm_slices *b,
                                   const void *slice, void *data) {
     mrc_nccl *n = (mrc_nccl *)comm->self;
-    const size_t most = mrc_nccl_longest(n, b);
+    const size_t most = mrc_pieces_longest(b, n->base.n_ranks);
     int k = 0;
     MRC_NCCL_TRY(mrc_nccl_start(n, be, mrc_nccl_all));
     for (size_t at = 0; at < most + n->piece; at += n->piece, k = !k) {
@@ -259,8 +241,8 @@ static mrc_status mrc_nccl_gather(mrc_comm *comm, mrc_backend *be, const mrc_com
         if (at < most) {
             mrc_nccl_first(&result, ncclGroupStart());
             for (int s = 0; s < comm->n_ranks; s++) {
-                const size_t theirs = mrc_nccl_part(n, mrc_nccl_bytes(b, s), at);
-                char *to = mrc_nccl_at(b, data, s) + at;
+                const size_t theirs = mrc_nccl_part(n, mrc_pieces_bytes(b, s), at);
+                char *to = mrc_pieces_at(b, data, s) + at;
                 const void *from = s == comm->rank ? (const char *)slice + at : to;
                 if (!theirs) continue;
                 mrc_nccl_first(&result, ncclBroadcast(from, to, theirs, ncclUint8, s, n->nccl,

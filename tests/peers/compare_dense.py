@@ -42,6 +42,16 @@ def package():
         sys.exit(0)
 
 
+here = os.path.dirname(os.path.abspath(__file__)) + "/../.."
+
+
+def bindings():
+    """mrc.py, of the folder that the command line names or of this tree."""
+    sys.path.insert(0, sys.argv[2] if len(sys.argv) > 2 else here + "/tools")
+    import mrc
+    return mrc
+
+
 def report(ours, theirs):
     worst = float(np.abs(ours - theirs).max())
     print(json.dumps({"rows": len(ours), "width": int(ours.shape[1]), "largest_difference": worst}))
@@ -124,9 +134,7 @@ if mode == "families":
     except ImportError as missing:
         print(f"SKIP: {missing.name} is not installed")
         sys.exit(0)
-    here = os.path.dirname(os.path.abspath(__file__)) + "/../.."
-    sys.path.insert(0, sys.argv[2] if len(sys.argv) > 2 else here + "/tools")
-    import mrc
+    mrc = bindings()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(40)]
     pairs = [(f"w{i} w{2 * i + 1}", " ".join(f"w{(i * k) % 40}" for k in range(3, 14 + i)))
              for i in range(8)]
@@ -347,9 +355,7 @@ if mode == "forms":
     except ImportError as missing:
         print(f"SKIP: {missing.name} is not installed")
         sys.exit(0)
-    here = os.path.dirname(os.path.abspath(__file__)) + "/../.."
-    sys.path.insert(0, sys.argv[2] if len(sys.argv) > 2 else here + "/tools")
-    import mrc
+    mrc = bindings()
     found = forms()
     for name, worst in found.items():
         print(json.dumps({"form": name, "largest_difference": worst, "within": worst <= 1e-6}))
