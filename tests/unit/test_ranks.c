@@ -35,8 +35,8 @@ static const variant variants[] = {
     { "tables that all layers read", 1, 0, { .rdrop_alpha = 0 }, 5, 0, 0, MRC_MODEL_DEBERTA_V2 },
 };
 
-// A communicator that looks on: which buckets are handed over before backward has ended, and whether
-// what has been handed over changes before the wait.
+// A communicator that looks on: which buckets are handed over before backward has ended, and
+// whether what has been handed over changes before the wait.
 enum { MOST_SUMS = 32 };
 typedef struct watch {
     mrc_comm    base;
@@ -271,8 +271,8 @@ static void test_early(const rank_run *r, int k, int n) {
     const size_t buckets = r->v->type == MRC_MODEL_ALBERT ? 3 : 4;
     CHECK(w->changed == 0, "%s, rank %d of %d: %zu buckets are written after they were handed over",
           r->v->name, k, n, w->changed);
-    CHECK(w->handed == w->rounds * buckets, "%s, rank %d of %d: %zu buckets in %zu rounds (expected "
-          "%zu each)", r->v->name, k, n, w->handed, w->rounds, buckets);
+    CHECK(w->handed == w->rounds * buckets, "%s, rank %d of %d: %zu buckets in %zu rounds "
+          "(expected %zu each)", r->v->name, k, n, w->handed, w->rounds, buckets);
     CHECK(w->early == w->rounds * (buckets - 1), "%s, rank %d of %d: %zu of %zu buckets are handed "
           "over while backward goes on, in %zu rounds", r->v->name, k, n, w->early, w->handed,
           w->rounds);
