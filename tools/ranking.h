@@ -100,8 +100,8 @@ TOOL_DEF void ranking_order(named_hit *list, size_t n, int trec, const char **id
     if (trec && n) qsort(list, n, sizeof *list, ranking_trec_order);
     for (size_t i = 0; i < n; i++) ids[i] = list[i].id;
 }
-#define RANKING_TIES_FLAG(value)                                                                   \
-    { .name = "ties", .choice = &(value), .choices = "passage|trec", .preset = "passage",           \
+#define RANKING_TIES_FLAG(value)                                                                  \
+    { .name = "ties", .choice = &(value), .choices = "passage|trec", .preset = "passage",         \
       .help = "the order of equal scores in the figures: that of the passages, or trec_eval's" }
 
 //==============================================================================
