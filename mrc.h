@@ -11507,9 +11507,9 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
-    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+    struct {                        // what pack_a holds whole, in slices of k; x NULL: nothing
         const void *x;
-        size_t      ld, n, in, form;
+        size_t      ld, n, in, form, k;
     } kept;
 } mrc__host_backend;
 
@@ -12625,6 +12625,7 @@ typedef struct MRC__T(gemm_job) {
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
     size_t b_step;                  // of b, from panel to panel
     size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    MRC__REAL *pack_a;              // its pack of a
     size_t stride;                  // a_rows: words from row to row
     size_t a_tasks;                 // of packing a
     size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
@@ -12636,8 +12637,7 @@ MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t 
     const mrc_gemm_args *g = job->g;
     const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
     const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
-    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
-                                                                            : job->kc);
+    MRC__REAL *dst = job->pack_a + i * (job->a_rows ? job->stride : job->kc);
 #if MRC__F32
     uint32_t *words = (uint32_t *)(void *)dst;
     if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
@@ -12730,8 +12730,7 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     const size_t mc = mrc__min(job->mc, job->rows - i);
     const size_t cols = mrc__min(job->group_cols, job->nc - begin);
-    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
-    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    const MRC__REAL *a = job->pack_a, *b = job->b + begin / MRC__T(COLS) * job->b_step;
     MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
     (void)worker;
 #if MRC__F32
@@ -12824,12 +12823,17 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
-    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
-         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
-    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form && h->kept.k == s.k;
+    h->kept.x = NULL;
     if (!bytes) job.stride = mrc__row_words(s.k);
+    // Where all of a fits, the packs of its slices of k stand one after the other and serve every
+    // slice of n.  Bytes have all of k in one pack.
+    const size_t each = bytes ? 0 : panels * MRC__ROWS * (job.a_rows ? job.stride : s.k);
+    const int whole = s.rows >= g->m && each * mrc__ceil_div(job.k_all, s.k) * sizeof(MRC__REAL)
+                                        <= MRC__A_BYTES;
     job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
     for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
         job.nc = mrc__min(s.n, g->n - job.j0);
@@ -12839,20 +12843,21 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
             job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
             job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            job.pack_a = (MRC__REAL *)(void *)h->pack_a + (whole ? job.k0 / s.k * each : 0);
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
-                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                const int kept = whole && job.j0 + (bytes ? job.k0 : 0) > 0;
                 MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
     }
-    // All of a in one block: bytes have all of k there, pairs one slice.
-    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+    if (whole && !g->a_transposed) {
         h->kept.x = g->a.data;
         h->kept.ld = g->a.ld;
         h->kept.n = g->m;
         h->kept.in = g->k;
         h->kept.form = job.form;
+        h->kept.k = s.k;
     }
     return MRC_OK;
 }
