@@ -2309,8 +2309,11 @@ struct mrc_backend {
 // bits for any number of ranks, one included: the gradient of each micro-batch is finished on its
 // own, and the gradient of a step is the left fold ((g0 + g1) + g2) + .. in the order of the
 // micro-batches, whichever rank computes them.
+// The gradients of one depth of the model (its embeddings, a layer, its head) are a bucket.  While
+// backward goes on, each bucket is handed to reduce() as soon as its gradients are final: first the
+// head's.  wait() comes after backward.  All ranks hand over the same buckets in the same order.
 //==============================================================================
-#define MRC_COMM_API 1
+#define MRC_COMM_API 2
 // A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
 typedef struct mrc_comm_slices {
     mrc_dtype     dtype;            // f32 or f64
@@ -2329,13 +2332,17 @@ struct mrc_comm {
     char        error[256];         // of the last function that failed
     // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
     // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
-    // it is done.
+    // it is done: several may be under way, and b->begin, data and sum stay as they are until
+    // wait().
     mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
                          void *sum, int first, int members);
     // data = every rank's slice.  May return before it is done.
     mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
                          void *data);
     mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Called between the kernels of backward: goes on with what is under way, waits for nothing.
+    // NULL where messages move by themselves.
+    mrc_status (*poll)(mrc_comm *c);
     // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
     mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
     mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
@@ -3259,6 +3266,29 @@ typedef struct mrc__object {
 } mrc__object;
 #define MRC__OBJECT_BYTES ((sizeof(mrc__object) + 15) / 16 * 16)    // keeps what follows aligned
 
+// A part of the flat array of gradients (impl.fold): parameters of one depth, which are summed
+// together.
+typedef struct mrc__bucket {
+    size_t  first, end;             // parameters, by their places in the list: first to end - 1
+    size_t  at, n;                  // elements: where they begin in the flat array, how many
+    size_t  sum;                    // where this rank's slice of it begins in the array of sums
+    size_t *begin;                  // (ranks + 1) slices, counted from `at`
+} mrc__bucket;
+typedef struct mrc__layout {
+    mrc__bucket *list;              // NULL: there is none; `begin` of all of them lies behind it
+    size_t n, tensors, total, own;  // buckets; elements of the flat array, of this rank's sums
+} mrc__layout;
+// Handing over the buckets of one micro-batch, from the last to the first.
+typedef struct mrc__handover {
+    size_t            left;         // buckets not yet handed over
+    const mrc_params *params;
+    unsigned char    *reached;      // of each parameter a bit: backward has written its gradient
+    size_t            members;      // ranks that have a micro-batch
+    int               first;        // the sum begins
+    int               lost;         // the communicator has failed: nothing more can be summed
+    uint64_t          since;        // the number of the first node that uses the next bucket; 0:
+} mrc__handover;                    // not looked up yet
+
 #define MRC__GRAD_BUCKETS 256
 struct mrc_ctx {
     mrc_allocator     host;
@@ -3277,14 +3307,15 @@ struct mrc_ctx {
     mrc_random        random;
     struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
     mrc_comm         *comm;
+    uint64_t          numbers;      // of nodes so far: see mrc_node
     struct {                        // all parameters' gradients in a row: see impl.fold
-        uint64_t  list;             // whose; 0: there are none
-        size_t    n, total;         // tensors, elements
-        mrc_dtype dtype;
-        void     *data, *sum, *losses;
-        size_t   *begin;            // (ranks + 1) slices
-        size_t    units;            // that `losses` has room for
-        int       summed;           // the sum is that of a whole step, and not yet applied
+        uint64_t      list;         // whose; 0: there are none
+        mrc__layout   layout;
+        mrc_dtype     dtype;
+        void         *data, *sum, *losses;
+        size_t        units;        // that `losses` has room for
+        int           summed;       // the sum is that of a whole step, and not yet applied
+        mrc__handover hand;
     } flat;
 };
 
@@ -7443,6 +7474,8 @@ typedef struct mrc__grad {
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
     int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
+    uint64_t          since;        // the first node of this micro-batch that uses the tensor
+    int               sent;         // its bucket has been handed over: nobody may write it
 } mrc__grad;
 
 // The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
@@ -7509,6 +7542,10 @@ MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *ou
         *at = g;
     }
     if (g->borrowed) return mrc__fail(ctx, MRC_ERR_ARG, "gradient: is the dy that was given");
+    if (g->sent) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "gradient: that of %s has been handed over to the sum "
+                         "over ranks (expected no op that uses it before)", t->name);
+    }
     out->data = g->data;
     out->accumulate = g->written;
     g->written = 1;
@@ -7566,7 +7603,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
     mrc__arena_release(&ctx->grads, ctx->flat.data);
     mrc__arena_release(&ctx->grads, ctx->flat.sum);
     mrc__arena_release(&ctx->grads, ctx->flat.losses);
-    if (ctx->flat.begin) ctx->host.free(ctx->host.user, ctx->flat.begin);
+    if (ctx->flat.layout.list) ctx->host.free(ctx->host.user, ctx->flat.layout.list);
     memset(&ctx->flat, 0, sizeof ctx->flat);
 }
 
@@ -7631,6 +7668,7 @@ typedef enum mrc__op {
 struct mrc_node {
     mrc_node   *prev;
     uint64_t    frame;
+    uint64_t    number;                 // of the context's nodes, recorded or not, from 1
     mrc__op     op;
     int         recorded;               // 0: no gradient wanted, or no-grad mode
     mrc_tensor *out;
@@ -7766,6 +7804,13 @@ static mrc_status mrc__ran(mrc_ctx *ctx, mrc_status s, const char *kernel, mrc_d
                      ctx->be->name);
 }
 
+// A node uses t: t's gradient is not final before backward has been through that node.  A node of a
+// checkpointed segment counts when it first runs.
+static void mrc__flat_used(mrc_ctx *ctx, const mrc_tensor *t, uint64_t number) {
+    mrc__grad *g = t->frame == 0 && t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+    if (g && !g->since) g->since = number;
+}
+
 // A node that is not on the tape yet.  NULL with an error when an input was dropped.
 static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, size_t n_in) {
     size_t bytes;
@@ -7788,10 +7833,12 @@ static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, 
     if (!node) return mrc__fail_null(ctx, MRC_ERR_MEM, "%s: no host memory", mrc__ops[op].name);
     node->op = op;
     node->frame = ctx->frame;
+    node->number = ++ctx->numbers;
     node->n_in = n_in;
     node->recorded = wants && ctx->grad_mode;
     for (size_t i = 0; i < n_in; i++) {
         node->in[i] = in[i];
+        if (ctx->flat.hand.left) mrc__flat_used(ctx, in[i], node->number);
         if (!node->recorded || !in[i]->packed) continue;
         return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: %s is for prediction and has no backward",
                               mrc__ops[op].name, in[i]->name);
@@ -7898,6 +7945,8 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
     return was_on;
 }
 
+static mrc_status mrc__flat_passed(mrc_ctx *ctx);       // impl.fold
+
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
@@ -7913,6 +7962,7 @@ MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
         }
         mrc__node_release(ctx, node);
         if (s != MRC_OK) mrc__fail(ctx, s, "backward of %s", mrc__ops[node->op].name);
+        else if (ctx->flat.hand.params) s = mrc__flat_passed(ctx);
     }
     mrc_no_grad(ctx, was_on);
     return s;
@@ -11457,9 +11507,9 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
-    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+    struct {                        // what pack_a holds whole, in slices of k; x NULL: nothing
         const void *x;
-        size_t      ld, n, in, form;
+        size_t      ld, n, in, form, k;
     } kept;
 } mrc__host_backend;
 
@@ -12575,6 +12625,7 @@ typedef struct MRC__T(gemm_job) {
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
     size_t b_step;                  // of b, from panel to panel
     size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    MRC__REAL *pack_a;              // its pack of a
     size_t stride;                  // a_rows: words from row to row
     size_t a_tasks;                 // of packing a
     size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
@@ -12586,8 +12637,7 @@ MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t 
     const mrc_gemm_args *g = job->g;
     const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
     const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
-    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
-                                                                            : job->kc);
+    MRC__REAL *dst = job->pack_a + i * (job->a_rows ? job->stride : job->kc);
 #if MRC__F32
     uint32_t *words = (uint32_t *)(void *)dst;
     if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
@@ -12680,8 +12730,7 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     const size_t mc = mrc__min(job->mc, job->rows - i);
     const size_t cols = mrc__min(job->group_cols, job->nc - begin);
-    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
-    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    const MRC__REAL *a = job->pack_a, *b = job->b + begin / MRC__T(COLS) * job->b_step;
     MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
     (void)worker;
 #if MRC__F32
@@ -12774,12 +12823,17 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
-    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
-         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
-    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form && h->kept.k == s.k;
+    h->kept.x = NULL;
     if (!bytes) job.stride = mrc__row_words(s.k);
+    // Where all of a fits, the packs of its slices of k stand one after the other and serve every
+    // slice of n.  Bytes have all of k in one pack.
+    const size_t each = bytes ? 0 : panels * MRC__ROWS * (job.a_rows ? job.stride : s.k);
+    const int whole = s.rows >= g->m && each * mrc__ceil_div(job.k_all, s.k) * sizeof(MRC__REAL)
+                                        <= MRC__A_BYTES;
     job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
     for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
         job.nc = mrc__min(s.n, g->n - job.j0);
@@ -12789,20 +12843,21 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
             job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
             job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            job.pack_a = (MRC__REAL *)(void *)h->pack_a + (whole ? job.k0 / s.k * each : 0);
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
-                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                const int kept = whole && job.j0 + (bytes ? job.k0 : 0) > 0;
                 MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
     }
-    // All of a in one block: bytes have all of k there, pairs one slice.
-    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+    if (whole && !g->a_transposed) {
         h->kept.x = g->a.data;
         h->kept.ld = g->a.ld;
         h->kept.n = g->m;
         h->kept.in = g->k;
         h->kept.form = job.form;
+        h->kept.k = s.k;
     }
     return MRC_OK;
 }
@@ -16421,17 +16476,24 @@ MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
 }
 
 // What a rank keeps of each parameter, where they are shared out: see impl.shards.
-typedef struct mrc__shard { mrc_tensor *p; size_t at, lo, hi; } mrc__shard;
+typedef struct mrc__shard {
+    mrc_tensor *p;
+    size_t at, lo, hi;              // where it begins in the flat array; this rank's elements of it
+    size_t bucket;
+} mrc__shard;
 typedef struct mrc__shards {
     mrc__shard *list;               // of exp_avg's parameters
-    size_t     *begin, *chunks;     // (ranks + 1) each: of the row of gradients; of its squares
+    mrc__layout layout;             // that of the gradients
+    size_t     *chunks;             // (buckets, ranks + 1): where their squares begin
     struct mrc__shard_file *files;  // while a file is written: of each of its entries
     int         kind;               // of what then stands in that row; -1: none of them
 } mrc__shards;
 static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o);
+static size_t mrc__shards_sum(const mrc_ctx *ctx, const mrc__shards *shards, const mrc__shard *s);
+static size_t mrc__shards_chunks(const mrc_ctx *ctx, const mrc__shards *shards);
 static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
-                                      mrc_squares_args *mine);
+                                      size_t n);
 static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
 static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
@@ -16651,7 +16713,8 @@ MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
     if (o->list) o->host.free(o->host.user, o->list);
     if (o->groups) o->host.free(o->host.user, o->groups);
     if (o->shards.list) o->host.free(o->host.user, o->shards.list);
-    if (o->shards.begin) o->host.free(o->host.user, o->shards.begin);
+    if (o->shards.layout.list) o->host.free(o->host.user, o->shards.layout.list);
+    if (o->shards.chunks) o->host.free(o->host.user, o->shards.chunks);
     o->host.free(o->host.user, o);
 }
 
@@ -16666,12 +16729,11 @@ static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
 }
 
 // The part of a parameter that is this rank's to step.
-static void mrc__optimizer_cut(const mrc_ctx *ctx, const mrc__shard *piece, const size_t *begin,
-                               mrc_optim_tensor *t) {
+static void mrc__optimizer_cut(const mrc_ctx *ctx, const mrc__shards *shards,
+                               const mrc__shard *piece, mrc_optim_tensor *t) {
     const size_t size = mrc_dtype_bytes(t->param.dtype);
-    const size_t row = piece->at + piece->lo - begin[ctx->comm->rank];
     t->numel = piece->hi - piece->lo;
-    t->grad.data = (const char *)ctx->flat.sum + row * size;
+    t->grad.data = (const char *)ctx->flat.sum + mrc__shards_sum(ctx, shards, piece) * size;
     t->param.data = (char *)t->param.data + piece->lo * size;
     if (!t->copy.data) return;
     t->copy.data = (char *)t->copy.data + piece->lo * mrc_dtype_bytes(t->copy.dtype);
@@ -16692,7 +16754,7 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         const void *grad = mrc_grad(ctx, p);
         if (!grad || (piece && piece->lo == piece->hi)) continue;
         o->list[n] = mrc__optim_tensor(p, grad, m, v);
-        if (piece) mrc__optimizer_cut(ctx, piece, o->shards.begin, &o->list[n]);
+        if (piece) mrc__optimizer_cut(ctx, &o->shards, piece, &o->list[n]);
         o->list[n].lr = lr * g->lr_scale;
         o->list[n++].weight_decay = g->weight_decay;
     }
@@ -16731,13 +16793,13 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
 // The norm and the factor that clips, from the first n of the list.
 static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
     const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
-    const size_t chunks = shards ? shards->chunks[ctx->comm->n_ranks]
+    const size_t chunks = shards ? mrc__shards_chunks(ctx, shards)
                                  : mrc__optim_chunks(o->list, n);
     mrc_tensor *squares = mrc_tensor_new(ctx, MRC_DTYPE_F64, 1, &chunks, 0);
     if (!squares) return ctx->status;
     mrc_squares_args half = { .n_tensors = n, .tensors = o->list,
                               .squares = mrc__flat_out(squares) };
-    MRC__TRY(shards ? mrc__shards_squares(ctx, o, squares, &half)
+    MRC__TRY(shards ? mrc__shards_squares(ctx, o, squares, n)
                     : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
@@ -16783,7 +16845,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     MRC__TRY(mrc__optimizer_own_weights(ctx, o));
     if (o->shards.list) MRC__TRY(mrc__shards_check(ctx, o));
     size_t n = mrc__optimizer_list(ctx, o, lr);
-    if (o->shards.list ? !o->shards.chunks[ctx->comm->n_ranks] : n == 0) {
+    if (o->shards.list ? !mrc__shards_chunks(ctx, &o->shards) : n == 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
     }
     mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
@@ -29530,10 +29592,15 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // >>impl.fold   adds up the gradients of a step's micro-batches, on one rank or on many
 //
 // ctx->flat.data, the flat array, has the gradients of all parameters, each tensor at a multiple of
-// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
-// the micro-batches is divided into slices, one for each rank.  The communicator adds the gradients
-// of all ranks to these slices, in the order of the ranks.  Without a communicator the only slice
-// is the whole sum.
+// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.
+// The array is cut into buckets: parameters that stand together in the list and have one depth.
+// The sum of each bucket is divided into slices, one for each rank, which owns them.  The
+// communicator adds the gradients of all ranks to these slices, in the order of the ranks.  Without
+// a communicator the only slice is the whole bucket.
+// Buckets are handed over from the last to the first, while backward goes on: a bucket when no node
+// is left on the tape that is as young as the first one that used any of its parameters.  A
+// parameter that several passes, layers or segments use waits so for the oldest of them.  A rank
+// whose micro-batch fails, or that has none, hands over all buckets too: no rank waits for it.
 // After the last micro-batch the slices are gathered into the flat array for the optimizer, unless
 // the optimizer is sharded (impl.shards): then each rank uses its own slice.
 // A slice begins a multiple of MRC_NORM_CHUNK elements after the beginning of a tensor.
@@ -29610,23 +29677,70 @@ static size_t mrc__flat_room(const mrc_tensor *t) {
     return mrc__ceil_div(t->numel, each) * each;
 }
 
-// Where the slices of a flat array of `total` elements begin: each at the first chunk that is not
-// before an equal share.
-static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t total,
-                             size_t *begin) {
+// Where the slices of a bucket begin: each at the first chunk that is not before an equal share.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, const mrc__bucket *b) {
     const size_t ranks = mrc__ranks(ctx);
     size_t at = 0, r = 1;
-    for (size_t i = 0; i < params->n; i++) {
+    for (size_t i = b->first; i < b->end; i++) {
         const mrc_tensor *t = params->list[i];
         if (!t->requires_grad) continue;
         for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
             const size_t here = at + k;
-            while (r < ranks && here >= total / ranks * r) begin[r++] = here;
+            while (r < ranks && here >= b->n / ranks * r) b->begin[r++] = here;
         }
         at += mrc__flat_room(t);
     }
-    begin[0] = 0;
-    while (r <= ranks) begin[r++] = total;
+    b->begin[0] = 0;
+    while (r <= ranks) b->begin[r++] = b->n;
+}
+
+// The buckets of these parameters, and this rank's slices of them.
+static mrc_status mrc__layout_new(mrc_ctx *ctx, const mrc_params *params, mrc__layout *out) {
+    const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
+    const mrc_tensor *last = NULL;
+    size_t each, bytes, n = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        n += !last || last->depth != t->depth;
+        last = t;
+    }
+    *out = (mrc__layout){ .n = n };
+    if (!mrc__mul(ranks + 1, sizeof(size_t), &each) || !mrc__add(each, sizeof(mrc__bucket), &each)
+        || !mrc__mul(each, n + 1, &bytes)
+        || !(out->list = mrc__host_zalloc(&ctx->host, bytes))) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
+    }
+    size_t *begin = (size_t *)(void *)(out->list + n);
+    mrc__bucket *b = NULL;
+    last = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        if (!last || last->depth != t->depth) {
+            b = b ? b + 1 : out->list;
+            *b = (mrc__bucket){ .first = i, .at = out->total, .begin = begin };
+            begin += ranks + 1;
+        }
+        last = t;
+        b->end = i + 1;
+        b->n += mrc__flat_room(t);          // the tensors exist, so their sum does not overflow
+        out->total += mrc__flat_room(t);
+        out->tensors++;
+    }
+    for (size_t k = 0; k < n; k++) {
+        b = &out->list[k];
+        mrc__flat_slices(ctx, params, b);
+        b->sum = out->own;
+        out->own += b->begin[rank + 1] - b->begin[rank];
+    }
+    return MRC_OK;
+}
+
+static int mrc__layout_equal(const mrc__layout *a, const mrc__layout *b, size_t ranks) {
+    if (a->n != b->n || a->total != b->total || a->tensors != b->tensors) return 0;
+    return a->n == 0 || !memcmp(a->list[0].begin, b->list[0].begin,
+                                a->n * (ranks + 1) * sizeof(size_t));
 }
 
 // Makes the table's entries, which point into the flat array.
@@ -29646,11 +29760,30 @@ static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     return MRC_OK;
 }
 
+static mrc_status mrc__flat_zeros(mrc_ctx *ctx, mrc_dtype dtype, void *data, size_t n) {
+    mrc_fill_args zeros = { .n = n, .y = { dtype, n, data, 0 } };
+    return MRC__RUN(ctx, dtype, fill, &zeros);
+}
+
+// Whether the flat array is there for these parameters, as they are, and `units` micro-batches.
+static int mrc__flat_stands(const mrc_ctx *ctx, const mrc_params *params, size_t units) {
+    size_t n = 0, total = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        n += t->requires_grad != 0;
+        total += t->requires_grad ? mrc__flat_room(t) : 0;
+    }
+    return ctx->flat.list == params->serial && ctx->flat.layout.tensors == n
+        && ctx->flat.layout.total == total && ctx->flat.units >= units;
+}
+
 // Makes the flat array for these parameters, unless it is there; for steps of `units`
 // micro-batches.
 static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
-    size_t n = 0, total = 0, bytes, slice, losses;
+    size_t bytes, losses;
     const mrc_tensor *first = NULL;
+    const mrc__layout *layout = &ctx->flat.layout;
+    if (mrc__flat_stands(ctx, params, units)) return MRC_OK;
     for (size_t i = 0; i < params->n; i++) {
         const mrc_tensor *t = params->list[i];
         if (!t->requires_grad) continue;
@@ -29659,34 +29792,20 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
             return mrc__fail(ctx, MRC_ERR_ARG, "gradients: %s is %s, %s is %s", first->name,
                              mrc_dtype_name(first->dtype), t->name, mrc_dtype_name(t->dtype));
         }
-        n++;
-        total += mrc__flat_room(t);         // the tensors exist, so their sum does not overflow
     }
-    if (ctx->flat.list == params->serial && ctx->flat.n == n && ctx->flat.total == total
-        && ctx->flat.units >= units) return MRC_OK;
     mrc_grad_forget(ctx);
     if (!first) return mrc__fail(ctx, MRC_ERR_ARG, "gradients: no parameter wants one");
-    ctx->flat.begin = mrc__mul(mrc__ranks(ctx) + 1, sizeof(size_t), &bytes)
-                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!ctx->flat.begin) return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
-    ctx->flat.total = total;
-    ctx->flat.n = n;
-    ctx->flat.dtype = first->dtype;
-    mrc__flat_slices(ctx, params, total, ctx->flat.begin);
-    slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
-    if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
+    MRC__TRY(mrc__layout_new(ctx, params, &ctx->flat.layout));
+    const size_t size = mrc_dtype_bytes(ctx->flat.dtype = first->dtype);
+    if (!mrc__mul(layout->total, size, &bytes)
         || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
     ctx->flat.data = mrc__arena_alloc(&ctx->grads, bytes, 0);
-    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, slice ? slice * mrc_dtype_bytes(first->dtype) : 1,
-                                     0);
+    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, layout->own ? layout->own * size : 1, 0);
     ctx->flat.losses = mrc__arena_alloc(&ctx->grads, losses, 0);
     mrc_status s = ctx->flat.data && ctx->flat.sum && ctx->flat.losses ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
-    const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
-    mrc_fill_args zeros = { .n = total, .y = row };
-    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
-    zeros = (mrc_fill_args){ .n = slice, .y = { first->dtype, slice, ctx->flat.sum, 0 } };
-    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    if (s == MRC_OK) s = mrc__flat_zeros(ctx, first->dtype, ctx->flat.data, layout->total);
+    if (s == MRC_OK) s = mrc__flat_zeros(ctx, first->dtype, ctx->flat.sum, layout->own);
     if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
     if (s != MRC_OK) {
         mrc_grad_forget(ctx);
@@ -29697,19 +29816,20 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
     return MRC_OK;
 }
 
-// After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
-static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
-                                    unsigned char *reached) {
-    for (size_t i = 0; i < params->n; i++) {
-        const mrc_tensor *t = params->list[i];
+// A bucket's gradients are final: marks what the micro-batch has reached, a bit each; what it has
+// not reached is 0 again; nothing may be written from now on.
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc__bucket *b) {
+    const mrc__handover *hand = &ctx->flat.hand;
+    for (size_t i = b->first; i < b->end; i++) {
+        const mrc_tensor *t = hand->params->list[i];
         mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
         if (!g) continue;
+        g->sent = 1;
         if (g->written) {
             g->dirty = 1;
-            reached[i / 8] |= (unsigned char)(1 << i % 8);
+            hand->reached[i / 8] |= (unsigned char)(1 << i % 8);
         } else if (g->dirty) {
-            mrc_fill_args zeros = { .n = t->numel, .y = { t->dtype, t->numel, g->data, 0 } };
-            MRC__TRY(MRC__RUN(ctx, t->dtype, fill, &zeros));
+            MRC__TRY(mrc__flat_zeros(ctx, t->dtype, g->data, t->numel));
             g->dirty = 0;
         }
     }
@@ -29727,46 +29847,126 @@ static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
     }
 }
 
-// Adds the flat array to the sum (first 1: overwrites the sum).  Only ranks below `members` have a
-// micro-batch.
-static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
-    const mrc_dtype dtype = ctx->flat.dtype;
-    if (ctx->comm) {
-        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
-        mrc_status s = ctx->comm->reduce(ctx->comm, ctx->be, &slices, ctx->flat.data,
-                                         ctx->flat.sum, first, (int)members);
-        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
-        return mrc__comm_did(ctx, s, "sum of gradients");
-    }
-    mrc_fold_args a = { .n = ctx->flat.total, .n_parts = 1,
-                        .parts = { dtype, ctx->flat.total, ctx->flat.data },
-                        .y = { dtype, ctx->flat.total, ctx->flat.sum, !first } };
-    return MRC__RUN(ctx, dtype, fold, &a);
+// Where a bucket begins in the flat array, and this rank's slice of it in the array of sums.
+static void *mrc__bucket_data(const mrc_ctx *ctx, const mrc__bucket *b) {
+    return (char *)ctx->flat.data + b->at * mrc_dtype_bytes(ctx->flat.dtype);
+}
+static void *mrc__bucket_sum(const mrc_ctx *ctx, const mrc__bucket *b) {
+    return (char *)ctx->flat.sum + b->sum * mrc_dtype_bytes(ctx->flat.dtype);
 }
 
-// data, in the slices that begin at these places = each rank's own, which this one has in slice.
+// Begins to add the last bucket that is left to its sum (the first time: overwrites the sum).
+static mrc_status mrc__flat_hand(mrc_ctx *ctx) {
+    mrc__handover *hand = &ctx->flat.hand;
+    const mrc_dtype dtype = ctx->flat.dtype;
+    const mrc__bucket *b = &ctx->flat.layout.list[--hand->left];
+    hand->since = 0;
+    mrc_status s = mrc__flat_reached(ctx, b);
+    if (!ctx->comm) {
+        mrc_fold_args a = { .n = b->n, .n_parts = 1,
+                            .parts = { dtype, b->n, mrc__bucket_data(ctx, b) },
+                            .y = { dtype, b->n, mrc__bucket_sum(ctx, b), !hand->first } };
+        return s != MRC_OK ? s : MRC__RUN(ctx, dtype, fold, &a);
+    }
+    const mrc_comm_slices slices = { dtype, b->begin };     // even after an error: others wait
+    mrc_status sent = ctx->comm->reduce(ctx->comm, ctx->be, &slices, mrc__bucket_data(ctx, b),
+                                        mrc__bucket_sum(ctx, b), hand->first, (int)hand->members);
+    hand->lost |= sent != MRC_OK;
+    return s != MRC_OK ? s : mrc__comm_did(ctx, sent, "sum of gradients");
+}
+
+// The number of the first node that uses any parameter of this bucket.
+static uint64_t mrc__flat_since(mrc_ctx *ctx, const mrc__bucket *b) {
+    uint64_t since = UINT64_MAX;
+    for (size_t i = b->first; i < b->end; i++) {
+        const mrc_tensor *t = ctx->flat.hand.params->list[i];
+        const mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g && g->since && g->since < since) since = g->since;
+    }
+    return since;
+}
+
+// Backward has been through a node: hands over the buckets that are final now.
+static mrc_status mrc__flat_passed(mrc_ctx *ctx) {
+    mrc__handover *hand = &ctx->flat.hand;
+    const size_t before = hand->left;
+    while (hand->left > 0) {
+        const mrc__bucket *b = &ctx->flat.layout.list[hand->left - 1];
+        if (!hand->since) hand->since = mrc__flat_since(ctx, b);
+        if (ctx->tape && ctx->tape->number >= hand->since) break;
+        MRC__TRY(mrc__flat_hand(ctx));
+    }
+    if (!ctx->comm || !ctx->comm->poll || hand->left != before
+        || hand->left == ctx->flat.layout.n) return MRC_OK;
+    const mrc_status s = ctx->comm->poll(ctx->comm);
+    hand->lost |= s != MRC_OK;
+    return mrc__comm_did(ctx, s, "sum of gradients");
+}
+
+// Before a micro-batch of the ranks below `members`: from now on its buckets are handed over.
+// first: the sum begins.  reached: of each parameter a bit, to be added to.
+static void mrc__flat_open(mrc_ctx *ctx, const mrc_params *params, unsigned char *reached,
+                           int first, size_t members) {
+    mrc_grad_clear(ctx);
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g) g->since = 0, g->sent = 0;
+    }
+    ctx->flat.hand = (mrc__handover){ .left = ctx->flat.layout.n, .params = params,
+                                      .reached = reached, .members = members, .first = first };
+}
+
+// After it, whether it went well or not: the sum is there.  lost: the ranks cannot talk any more.
+static mrc_status mrc__flat_close(mrc_ctx *ctx, mrc_status s, int *lost) {
+    mrc__handover *hand = &ctx->flat.hand;
+    while (hand->left > 0 && !hand->lost && (s == MRC_OK || ctx->comm)) {
+        const mrc_status handed = mrc__flat_hand(ctx);
+        if (s == MRC_OK) s = handed;
+    }
+    if (ctx->comm && !hand->lost) {
+        const mrc_status waited = ctx->comm->wait(ctx->comm);
+        hand->lost = waited != MRC_OK;
+        if (s == MRC_OK) s = mrc__comm_did(ctx, waited, "sum of gradients");
+    }
+    *lost = hand->lost;
+    for (size_t i = 0; i < hand->params->n; i++) {
+        const mrc_tensor *t = hand->params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g) g->sent = 0;
+    }
+    *hand = (mrc__handover){ .left = 0 };
+    return s;
+}
+
+// data, in the slices that begin at these places, = each rank's own, which this one has in slice.
+// Begins it: mrc__flat_shared() waits.
 static mrc_status mrc__flat_share(mrc_ctx *ctx, mrc_dtype dtype, const size_t *begin,
                                   const void *slice, void *data, const char *what) {
     const mrc_comm_slices slices = { dtype, begin };
-    mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, slice, data);
-    if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
-    return mrc__comm_did(ctx, s, what);
+    return mrc__comm_did(ctx, ctx->comm->gather(ctx->comm, ctx->be, &slices, slice, data), what);
+}
+static mrc_status mrc__flat_shared(mrc_ctx *ctx, const char *what) {
+    return mrc__comm_did(ctx, ctx->comm->wait(ctx->comm), what);
 }
 
-// The flat array = the sum.
-static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
+// The flat array = all ranks' slices.
+static mrc_status mrc__flat_gather(mrc_ctx *ctx, const char *what) {
     const mrc_dtype dtype = ctx->flat.dtype;
-    if (ctx->comm) {
-        return mrc__flat_share(ctx, dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
-                               "gradients of all ranks");
+    const mrc__layout *layout = &ctx->flat.layout;
+    for (size_t k = 0; ctx->comm && k < layout->n; k++) {
+        const mrc__bucket *b = &layout->list[k];
+        MRC__TRY(mrc__flat_share(ctx, dtype, b->begin, mrc__bucket_sum(ctx, b),
+                                 mrc__bucket_data(ctx, b), what));
     }
-    mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
-                         .x = { dtype, ctx->flat.total, ctx->flat.sum },
-                         .y = { dtype, ctx->flat.total, ctx->flat.data, 0 } };
+    if (ctx->comm) return mrc__flat_shared(ctx, what);
+    mrc_axpby_args a = { .n = layout->total, .alpha = 1,
+                         .x = { dtype, layout->total, ctx->flat.sum },
+                         .y = { dtype, layout->total, ctx->flat.data, 0 } };
     return MRC__RUN(ctx, dtype, axpby, &a);
 }
 
-// What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
+// What ranks tell each other after a sum: whether to go on.  Every rank returns the first error,
 // with the rank that has it.
 typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
 static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, int flag,
@@ -29821,32 +30021,33 @@ static void mrc__shards_range(const size_t *begin, size_t r, size_t at, size_t n
 
 static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
     const size_t ranks = mrc__ranks(ctx);
-    size_t bytes, total = 0, k = 0;
+    const mrc__layout *layout = &o->shards.layout;
+    size_t bytes, k = 0;
     o->shards.kind = -1;
     if (!o->config.sharded || ranks < 2) return MRC_OK;
     if (o->config.variant == MRC_ADAMP) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: AdamP looks at whole matrices, so its "
                          "moments cannot be shared out (found sharded, expected AdamW or SGD)");
     }
-    o->shards.begin = mrc__mul(2 * (ranks + 1), sizeof(size_t), &bytes)
-                    ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    MRC__TRY(mrc__layout_new(ctx, o->params, &o->shards.layout));
+    // layout_new() has reckoned that many size_t already
+    o->shards.chunks = mrc__host_zalloc(&ctx->host, (layout->n + 1) * (ranks + 1) * sizeof(size_t));
     o->shards.list = mrc__mul(o->params->n + 1, sizeof(mrc__shard), &bytes)
                    ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
-    if (!o->shards.begin || !o->shards.list) {
+    if (!o->shards.chunks || !o->shards.list) {
         return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
     }
-    o->shards.chunks = o->shards.begin + ranks + 1;
-    for (size_t i = 0; i < o->params->n; i++) {
-        mrc_tensor *p = o->params->list[i];
-        if (!p->requires_grad) continue;
-        o->shards.list[k++] = (mrc__shard){ .p = p, .at = total };
-        total += mrc__flat_room(p);
-    }
-    mrc__flat_slices(ctx, o->params, total, o->shards.begin);
-    for (size_t i = 0; i < k; i++) {
-        mrc__shard *s = &o->shards.list[i];
-        mrc__shards_range(o->shards.begin, (size_t)mrc__rank(ctx), s->at, s->p->numel, &s->lo,
-                          &s->hi);
+    for (size_t j = 0; j < layout->n; j++) {
+        const mrc__bucket *b = &layout->list[j];
+        size_t at = 0;
+        for (size_t i = b->first; i < b->end; i++) {
+            mrc_tensor *p = o->params->list[i];
+            if (!p->requires_grad) continue;
+            mrc__shard *s = &o->shards.list[k++];
+            *s = (mrc__shard){ .p = p, .at = b->at + at, .bucket = j };
+            mrc__shards_range(b->begin, (size_t)mrc__rank(ctx), at, p->numel, &s->lo, &s->hi);
+            at += mrc__flat_room(p);
+        }
     }
     return MRC_OK;
 }
@@ -29854,16 +30055,28 @@ static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
 // Makes the flat array, with the slices that the moments have.
 static mrc_status mrc__shards_row(mrc_ctx *ctx, const mrc_optimizer *o) {
     MRC__TRY(mrc__flat_make(ctx, o->params, 1));
-    if (ctx->comm && ctx->flat.n == o->exp_avg->n
-        && !memcmp(ctx->flat.begin, o->shards.begin,
-                   (mrc__ranks(ctx) + 1) * sizeof *o->shards.begin)) return MRC_OK;
+    if (ctx->comm && mrc__layout_equal(&ctx->flat.layout, &o->shards.layout, mrc__ranks(ctx))) {
+        return MRC_OK;
+    }
     return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: other parameters or ranks than those it was "
                      "made for");
 }
 
-// Before a step: that the gradients are there, and how many squares each rank has of them.
+// Where this rank's elements of a parameter begin in the array of sums.
+static size_t mrc__shards_sum(const mrc_ctx *ctx, const mrc__shards *shards, const mrc__shard *s) {
+    const mrc__bucket *b = &shards->layout.list[s->bucket];
+    return b->sum + (s->at - b->at + s->lo - b->begin[ctx->comm->rank]);
+}
+
+// Of all ranks and buckets.
+static size_t mrc__shards_chunks(const mrc_ctx *ctx, const mrc__shards *shards) {
+    return shards->chunks[shards->layout.n * (mrc__ranks(ctx) + 1) - 1];
+}
+
+// Before a step: that the gradients are there, and where the squares that each rank has of each
+// bucket begin: in the order of the parameters.
 static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o) {
-    const size_t ranks = mrc__ranks(ctx);
+    const size_t ranks = mrc__ranks(ctx), n = o->shards.layout.n * (ranks + 1);
     size_t lo, hi, *chunks = o->shards.chunks;
     if (!ctx->flat.summed || ctx->flat.list != o->params->serial) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: shared out over ranks, it steps what "
@@ -29871,26 +30084,41 @@ static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o) {
     }
     MRC__TRY(mrc__shards_row(ctx, o));
     ctx->flat.summed = 0;
-    memset(chunks, 0, (ranks + 1) * sizeof *chunks);
+    memset(chunks, 0, n * sizeof *chunks);
     for (size_t i = 0; i < o->exp_avg->n; i++) {
         const mrc__shard *s = &o->shards.list[i];
+        const mrc__bucket *b = &o->shards.layout.list[s->bucket];
         for (size_t r = 0; mrc_grad(ctx, s->p) && r < ranks; r++) {
-            mrc__shards_range(o->shards.begin, r, s->at, s->p->numel, &lo, &hi);
-            chunks[r + 1] += mrc__ceil_div(hi - lo, MRC_NORM_CHUNK);
+            mrc__shards_range(b->begin, r, s->at - b->at, s->p->numel, &lo, &hi);
+            chunks[s->bucket * (ranks + 1) + r + 1] += mrc__ceil_div(hi - lo, MRC_NORM_CHUNK);
         }
     }
-    for (size_t r = 0; r < ranks; r++) chunks[r + 1] += chunks[r];
+    for (size_t k = 1; k < n; k++) chunks[k] += chunks[k - 1];
     return MRC_OK;
 }
 
-// All ranks' squares, in the order of the parameters.
+// All ranks' squares, in the order of the parameters; this rank has those of the first n of the
+// optimizer's list.
 static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
-                                      mrc_squares_args *mine) {
-    char *at = (char *)squares->data + o->shards.chunks[mrc__rank(ctx)] * sizeof(double);
-    mine->squares.data = at;
-    if (mine->n_tensors) MRC__TRY(MRC__RUN(ctx, o->norm->dtype, squares, mine));
-    return mrc__flat_share(ctx, MRC_DTYPE_F64, o->shards.chunks, at, squares->data,
-                           "the norm of all ranks' gradients");
+                                      size_t n) {
+    static const char what[] = "the norm of all ranks' gradients";
+    const size_t step = mrc__ranks(ctx) + 1;
+    size_t k = 0;
+    for (size_t j = 0; j < o->shards.layout.n; j++) {
+        const size_t *begin = o->shards.chunks + j * step;
+        const size_t mine = begin[mrc__rank(ctx) + 1] - begin[mrc__rank(ctx)];
+        char *at = (char *)squares->data + begin[mrc__rank(ctx)] * sizeof(double);
+        size_t tensors = 0;
+        for (size_t some = 0; some < mine && k + tensors < n; tensors++) {
+            some += mrc__ceil_div(o->list[k + tensors].numel, MRC_NORM_CHUNK);
+        }
+        mrc_squares_args a = { .n_tensors = tensors, .tensors = o->list + k,
+                               .squares = { MRC_DTYPE_F64, mine, at, 0 } };
+        if (tensors) MRC__TRY(MRC__RUN(ctx, o->norm->dtype, squares, &a));
+        k += tensors;
+        MRC__TRY(mrc__flat_share(ctx, MRC_DTYPE_F64, begin, at, squares->data, what));
+    }
+    return mrc__flat_shared(ctx, what);
 }
 
 // to = from, n elements, each bit of them.
@@ -29909,17 +30137,16 @@ static mrc_status mrc__shards_fill_row(mrc_ctx *ctx, mrc_optimizer *o, int kind)
     const size_t size = mrc_dtype_bytes(ctx->flat.dtype);
     for (size_t i = 0; i < o->exp_avg->n; i++) {
         const mrc__shard *s = &o->shards.list[i];
-        const size_t row = s->at + s->lo - o->shards.begin[mrc__rank(ctx)];
         const char *from = kind < 0 ? (const char *)s->p->data + s->lo * size
                                     : lists[kind]->list[i]->data;
         mrc__grad *g = mrc__grad_of(ctx, s->p);
         if (g) g->dirty = 1, g->written = 0;
         if (s->lo == s->hi) continue;
-        MRC__TRY(mrc__shards_copy(ctx, ctx->flat.dtype, (char *)ctx->flat.sum + row * size, from,
+        MRC__TRY(mrc__shards_copy(ctx, ctx->flat.dtype, (char *)ctx->flat.sum
+                                  + mrc__shards_sum(ctx, &o->shards, s) * size, from,
                                   s->hi - s->lo));
     }
-    return mrc__flat_share(ctx, ctx->flat.dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
-                           kind < 0 ? "weights of all ranks" : "moments of all ranks");
+    return mrc__flat_gather(ctx, kind < 0 ? "weights of all ranks" : "moments of all ranks");
 }
 
 // The weights that other ranks have stepped.
@@ -30177,7 +30404,6 @@ static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     const size_t first = j * s->micro, left = s->desc->n - first;
     mrc_tensor *losses[3];
     mrc_batch batch;
-    if (s->folds) mrc_grad_clear(ctx);
     MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first,
                              left < s->micro ? left : s->micro, first));
     s->n_losses = mrc__step_losses(ctx, s, &batch, losses);
@@ -30192,18 +30418,21 @@ static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
         MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);
-    return s->folds ? mrc__flat_reached(ctx, s->m->params, s->reached) : MRC_OK;
+    return MRC_OK;
 }
 
-// All micro-batches of the step that are this rank's: j mod ranks.
+// All micro-batches of the step that are this rank's: j mod ranks.  The sum of a round goes on
+// while backward does; an error is told after it.
 static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
     const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
     for (size_t first = 0; first < s->units; first += ranks) {
         const size_t members = s->units - first < ranks ? s->units - first : ranks;
+        int lost = 0;
+        if (s->folds) mrc__flat_open(ctx, s->m->params, s->reached, !s->begun, members);
         mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
+        if (s->folds) status = mrc__flat_close(ctx, status, &lost);
+        if (lost) return status;
         MRC__TRY(mrc__agree(ctx, "train_step", status, s->desc->flag, &s->flag));
-        if (!s->folds) continue;
-        MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
         s->begun = 1;
     }
     return MRC_OK;
@@ -30231,7 +30460,7 @@ static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
 // from the sum.
 static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     if (!s->folds) return MRC_OK;
-    if (!s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));
+    if (!s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx, "gradients of all ranks"));
     ctx->flat.summed = 1;
     return mrc__step_reached(ctx, s);
 }
@@ -30272,7 +30501,8 @@ static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss)
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
-    if (s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));     // who moves the table needs it all
+    // who moves the table needs all of its gradient
+    if (s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx, "gradients of all ranks"));
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
     mrc_status status = mrc__step_pass(ctx, s);
