@@ -35960,7 +35960,8 @@ static size_t mrc__dir_length(const mrc__encoder_dir *d) {
 
 static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) {
     mrc_encoder_config *c = &d->out->encoder;
-    const mrc_json *pool = mrc__module_find(d->modules, "Pooling"), *dense = mrc__module_find(d->modules, "Dense");
+    const mrc_json *pool = mrc__module_find(d->modules, "Pooling");
+    const mrc_json *dense = mrc__module_find(d->modules, "Dense");
     const char *a = mrc__dir_architecture(d);
     int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
     MRC__TRY(mrc__dir_modules(d));

@@ -508,7 +508,7 @@ static int tool__is_device(const char *path) {
     return strncmp(path, "/dev/", 5) == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode));
 }
 
-// Whether names of a path are too long for the file system of `there`, which is a folder.  A file is
+// Whether names of a path are too long for the file system of the folder `there`.  A file is
 // written beside its place, under a name with at most 16 bytes more.
 static int tool__is_too_long(const char *path, const char *there, int is_folder) {
     const long longest = pathconf(there, _PC_NAME_MAX);
