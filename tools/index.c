@@ -123,6 +123,13 @@ static int run(tool_program *p) {
     double begun = tool_seconds();
     tool_check(ctx, mrc_passages_load(ctx, &passages, a.passages, NULL));
     size_t twins = a.unique ? mrc_passages_unique(passages) : 0;
+    const char *id = NULL;
+    size_t same = texts_twins(texts_of_passages, passages, mrc_passages_size(passages), &id);
+    if (same) {
+        tool_note("%s: %zu passages have the id of an earlier one (the first: %.100s), which a run "
+                  "and qrels cannot tell apart%s", a.passages, same, id,
+                  engine_a.kind == ENGINE_NONE ? "" : ", and a cluster keeps one of");
+    }
     if (engine_a.kind != ENGINE_NONE) {
         fill_cluster(ctx, passages);
         mrc_passages_free(passages);

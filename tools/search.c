@@ -150,6 +150,11 @@ static int run(tool_program *p) {
     cluster_open(&s.cluster, s.ctx, &o, a.top_k, 0, 0);
     tool_check(s.ctx, retrieval_open(s.ctx, &s.r, &o));
     s.questions = texts_read(s.ctx, a.queries, MRC_SIDE_QUERY);
+    const char *twin = NULL;
+    if (texts_twins(texts_of_list, s.questions.list, s.questions.n, &twin)) {
+        tool_fail(TOOL_BAD_INPUT, "%s: two questions have the id %.100s, which a run could not "
+                  "tell apart", a.queries, twin);
+    }
     answer_queries(&s);
     if (a.ignore_identical) drop_identical(&s);
     write_run(&s);

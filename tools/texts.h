@@ -68,6 +68,32 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
     return t;
 }
 
+// How many of n passages or questions have the id of an earlier one, empty ids apart; *first is the
+// first such id.
+TOOL_DEF size_t texts_twins(const mrc_passage *(*at)(const void *list, size_t i), const void *list,
+                            size_t n, const char **first) {
+    size_t mask = 15, twins = 0;
+    while (mask < 2 * n) mask = 2 * mask + 1;
+    size_t *slots = tool_allocate(mask + 1, sizeof *slots);         // number + 1; 0: free
+    for (size_t i = 0; i < n; i++) {
+        const char *id = at(list, i)->id;
+        uint64_t hash = 14695981039346656037u;                      // FNV-1a
+        for (const char *c = id; *c; c++) hash = (hash ^ (uint8_t)*c) * 1099511628211u;
+        size_t slot = (size_t)(hash ^ hash >> 32) & mask;
+        while (slots[slot] && strcmp(at(list, slots[slot] - 1)->id, id)) slot = (slot + 1) & mask;
+        if (slots[slot] && *id && !twins++) *first = id;
+        if (!slots[slot]) slots[slot] = i + 1;
+    }
+    free(slots);
+    return twins;
+}
+TOOL_DEF const mrc_passage *texts_of_list(const void *list, size_t i) {
+    return (const mrc_passage *)list + i;
+}
+TOOL_DEF const mrc_passage *texts_of_passages(const void *list, size_t i) {
+    return mrc_passages_at(list, i);
+}
+
 TOOL_DEF void texts_free(texts *t) {
     if (t->records) mrc_passages_free(t->records);
     mrc_file_free(t->ctx, t->file);

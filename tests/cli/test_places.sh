@@ -148,6 +148,14 @@ refuses 2 "found --max_len, expected perhaps --max_seq_length" build/train --max
 refuses 2 '--tag: no text for a run, whose fields stand between blanks (found "a b"' \
     search --tag "a b"
 refuses 2 '--tag: no text' search --tag ""
+# Nor what it could not tell apart: of passages index says so.
+cat "$dir/queries.jsonl" "$dir/queries.jsonl" >"$dir/twice.jsonl"
+refuses 3 "twice.jsonl: two questions have the id q0" search --queries "$dir/twice.jsonl"
+printf '%s\n' '{"id": "p0", "text": "a"}' '{"id": "p1", "text": "b"}' '{"id": "p0", "text": "c"}' \
+    >"$dir/twice.jsonl"
+works build/index --passages "$dir/twice.jsonl" --analyzer whitespace --output "$dir/twice"
+check "passages with one id are told" \
+    grep -q 'twice.jsonl: 1 passages have the id of an earlier one (the first: p0)' "$dir/err"
 printf '{"id": "q 0", "question": "서울은"}\n' >"$dir/blank.jsonl"
 fails 3 'blank.jsonl: no id for a run, whose fields stand between blanks (found "q 0"' \
     build/search --index "$dir/index" --queries "$dir/blank.jsonl" --run "$dir/none"
