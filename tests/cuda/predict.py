@@ -340,10 +340,10 @@ def tc_products(kernels, type_name, path):
 
 # Of the large tile: threads, shared memory by form, the kernel's name.
 TC_FORM = {
-    70: (256, dict(NT=32768, NN=33792, TN=34816),
-         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
-    80: (256, dict(NT=49152, NN=50688, TN=52224),
-         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
+    70: (128, dict(NT=32768, NN=33792, TN=34816),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, 64, {form}>"),
+    80: (128, dict(NT=49152, NN=50688, TN=52224),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, 64, {form}>"),
 }
 
 
