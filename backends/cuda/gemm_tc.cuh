@@ -294,8 +294,14 @@ __device__ __forceinline__ void tc_put4(const tc_args &g, int row, int col, floa
     }
     if (g.z) mrc_cuda_store4((T *)g.z + (size_t)row * g.ldz, col, g.n, g.four, 0, v);
     // Of what z holds, wanted or not: see mrc_drop().
-#pragma unroll
-    for (int k = 0; g.act && k < 4; k++) v[k] = mrc_cuda_act(g.act, (float)(T)v[k]);
+#pragma unroll 1
+    for (int k = 0; g.act && k < 4; k++) {      // in turns: code for one, and no index
+        const float first = mrc_cuda_act(g.act, (float)(T)v[0]);
+        v[0] = v[1];
+        v[1] = v[2];
+        v[2] = v[3];
+        v[3] = first;
+    }
     const size_t at = (size_t)row * g.ldc;
     if (g.c_f32) mrc_cuda_store4((float *)g.c + at, col, g.n, g.four, g.accumulate, v);
     else mrc_cuda_store4((T *)g.c + at, col, g.n, g.four, g.accumulate, v);
