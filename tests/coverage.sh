@@ -114,8 +114,9 @@ coverage_left() {
         mrc.h "$1" | LC_ALL=C sort
 }
 
-# coverage_compare LEFT LIST: what is left and not in the list.  LIST has section, the most branches
-# of that text that may be left, kind and text, and lines "# kind NAME: what it means".
+# coverage_compare LEFT LIST: what is left and not in the list, and what is listed and not left.
+# LIST has section, the most branches of that text that may be left, kind and text, and lines
+# "# kind NAME: what it means".
 coverage_compare() {
     awk -F '\t' '
         FILENAME == ARGV[1] {
@@ -125,8 +126,10 @@ coverage_compare() {
             if (!($3 in kinds)) print "no reason: " $0
             next
         }
+        { seen[$1 "\t" $3] }
         !($1 "\t" $3 in most) { print "not in the list: " $0; next }
-        $2 > most[$1 "\t" $3] + 0 { print "more than in the list: " $0 }' "$2" "$1"
+        $2 > most[$1 "\t" $3] + 0 { print "more than in the list: " $0 }
+        END { for (row in most) if (!(row in seen)) print "not left any more: " row }' "$2" "$1"
 }
 
 # The list with the counts of $1, each row keeping its reason; "?" where there is none.

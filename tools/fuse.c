@@ -6,7 +6,7 @@ enum { MOST_RUNS = 8 };
 static struct {
     tool_list   runs, weights;
     const char *run, *qrels, *tag, *tune;
-    int         method, same;
+    int         method, same, ties;
     size_t      depth, top_k;
     double      k;
 } a;
@@ -146,12 +146,17 @@ static size_t fuse(size_t q, const double *weights, double k, mrc_hit *out) {
 static mrc_rank_result measure(const qrels *q, const double *weights, double k, mrc_hit *room) {
     mrc_rank_result sum = { 0 };
     const char **ids = tool_allocate(n_lines, sizeof *ids);
+    named_hit *list = tool_allocate(n_lines, sizeof *list);
     for (size_t i = 0; i < n_questions; i++) {
         size_t n = fuse(i, weights, k, room);
-        for (size_t j = 0; j < n; j++) ids[j] = passages[room[j].passage];
+        for (size_t j = 0; j < n; j++) {
+            list[j] = (named_hit){ passages[room[j].passage], room[j].score };
+        }
+        ranking_order(list, n, a.ties, ids);
         ranking_add(ctx, &sum, q, questions[i], ids, NULL, n);
     }
     free(ids);
+    free(list);
     return sum;
 }
 
@@ -173,7 +178,7 @@ static void tune(const qrels *q, double *weights, double *k, mrc_hit *room) {
     static const double ks[] = { 1, 10, 60 };
     size_t n = a.runs.n, queries = qrels_queries(q), steps[MOST_RUNS] = { 0 };
     double best = -1, evenness = 0, w[MOST_RUNS];
-    if (n > 3) tool_fail(TOOL_USAGE, "--tune: takes two or three runs (found %zu)", n);
+    if (n < 2 || n > 3) tool_fail(TOOL_USAGE, "--tune: takes two or three runs (found %zu)", n);
     for (int i = a.method == MRC_FUSE_RRF ? 0 : 2; i < 3; i++) {
         for (steps[0] = 0; steps[0] <= 20; steps[0]++) {
             size_t most = n > 2 ? 20 - steps[0] : 0;
@@ -186,6 +191,7 @@ static void tune(const qrels *q, double *weights, double *k, mrc_hit *room) {
                     even -= w[r] * w[r];
                 }
                 mrc_rank_result sum = measure(q, w, ks[i], room);
+                if (best < 0) ranking_want(&sum, q, a.qrels, a.runs.item[0]);
                 double value = figure(&sum, a.tune, queries);
                 tool_print("%s", a.method == MRC_FUSE_RRF ? "k" : "weights");
                 if (a.method == MRC_FUSE_RRF) tool_print(" %g weights", ks[i]);
@@ -228,8 +234,8 @@ static int run(tool_program *p) {
     double weights[MOST_RUNS], k = a.k;
     qrels q = { NULL, 0, NULL };
     (void)p;
-    if (a.runs.n < 2 || a.runs.n > MOST_RUNS) {
-        tool_fail(TOOL_USAGE, "--runs: found %zu (expected 2 to %d files)", a.runs.n, MOST_RUNS);
+    if (!a.runs.n || a.runs.n > MOST_RUNS) {
+        tool_fail(TOOL_USAGE, "--runs: found %zu (expected 1 to %d files)", a.runs.n, MOST_RUNS);
     }
     if (a.weights.n && a.weights.n != a.runs.n) {
         tool_fail(TOOL_USAGE, "--weights: found %zu (expected one for each of the %zu runs)",
@@ -238,8 +244,11 @@ static int run(tool_program *p) {
     if (a.tune && !a.qrels) {
         tool_fail(TOOL_USAGE, "--tune: needs to know what is right (expected --qrels FILE too)");
     }
+    if (!a.run && !a.qrels) {
+        tool_fail(TOOL_USAGE, "--run is missing (expected the file that the run goes to)");
+    }
     run_want_field(TOOL_USAGE, "--tag", "text", a.tag);
-    tool_try_place(a.run, 0);
+    if (a.run) tool_try_place(a.run, 0);
     ctx = tool_ctx_new(NULL, 0);
     for (size_t r = 0; r < a.runs.n; r++) {
         weights[r] = 1;
@@ -254,9 +263,10 @@ static int run(tool_program *p) {
     mrc_hit *room = tool_allocate(n_lines, sizeof *room);
     if (a.qrels) q = qrels_read(ctx, a.qrels);
     if (a.tune) tune(&q, weights, &k, room);
-    write_run(weights, k, room);
+    if (a.run) write_run(weights, k, room);
     if (a.qrels && (!a.tune || a.same)) {
         mrc_rank_result sum = measure(&q, weights, k, room);
+        ranking_want(&sum, &q, a.qrels, a.runs.item[0]);
         ranking_print(ctx, &sum, qrels_queries(&q));
     } else if (a.tune) {
         tool_note("no figures: these weights were chosen on %s (--same gives them all the same)",
@@ -274,7 +284,8 @@ static int run(tool_program *p) {
 static tool_flag flags[] = {
     { .name = "runs", .list = &a.runs, .value = "RUN ..", .required = 1,
       .help = "TREC runs of the same questions; a passage's order is by score" },
-    { .name = "run", .string = &a.run, .value = "FILE", .required = 1, .help = "the fused run" },
+    { .name = "run", .string = &a.run, .value = "FILE",
+      .help = "the fused run; it may be left out where --qrels is there" },
     { .name = "method", .choice = &a.method, .choices = "rrf|minmax|zscore|raw",
       .preset = "zscore", .help = "reciprocal ranks; scores between a list's least and most; in "
                                   "its standard deviations; as they are" },
@@ -292,6 +303,7 @@ static tool_flag flags[] = {
       .help = "choose the weights that are best by it on --qrels, and print the table" },
     { .name = "same", .flag = &a.same,
       .help = "print the figures though they are of the questions that weights were chosen on" },
+    RANKING_TIES_FLAG(a.ties),
     { .name = "tag", .string = &a.tag, .value = "TEXT", .preset = "fused",
       .help = "the last field of the run" },
     { 0 }
@@ -299,10 +311,11 @@ static tool_flag flags[] = {
 
 static tool_program program = {
     .name = "fuse", .group = "search", .run = run, .flags = flags,
-    .purpose = "Fuses several runs of the same questions into one, and chooses weights for it.",
+    .purpose = "Fuses several runs of the same questions into one, and chooses weights for it; of "
+               "one run alone it prints how good it is.",
     .usage = "--runs A B .. --run OUT [--method zscore] [--weights W ..] [--qrels FILE]",
     .examples = { "fuse --runs bm25.run dense.run --method zscore --run fused.run --qrels "
                   "qrels.tsv",
-                  "fuse --runs bm25.run dense.run --qrels train.qrels --tune ndcg@10 --run f.run" }
+                  "fuse --runs bm25.run --method raw --qrels qrels.tsv --ties trec" }
 };
 TOOL_PROGRAM(fuse, program)

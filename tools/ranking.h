@@ -85,6 +85,25 @@ TOOL_DEF void ranking_add(mrc_ctx *ctx, mrc_rank_result *sum, const qrels *q, co
     free(list);
 }
 
+// A hit by name, and the ids of hits in the order that figures take: as they stand, or trec_eval's.
+// That has equal scores by id as bytes, falling, and scores as 32-bit floats.
+typedef struct named_hit { const char *id; double score; } named_hit;
+
+static int ranking_trec_order(const void *a, const void *b) {
+    const named_hit *x = a, *y = b;
+    float s = (float)x->score, t = (float)y->score;
+    if (s > t || s < t) return s > t ? -1 : 1;
+    return strcmp(y->id, x->id);
+}
+
+TOOL_DEF void ranking_order(named_hit *list, size_t n, int trec, const char **ids) {
+    if (trec && n) qsort(list, n, sizeof *list, ranking_trec_order);
+    for (size_t i = 0; i < n; i++) ids[i] = list[i].id;
+}
+#define RANKING_TIES_FLAG(value)                                                                  \
+    { .name = "ties", .choice = &(value), .choices = "passage|trec", .preset = "passage",         \
+      .help = "the order of equal scores in the figures: that of the passages, or trec_eval's" }
+
 //==============================================================================
 // Runs
 //==============================================================================
@@ -155,6 +174,17 @@ TOOL_DEF size_t qrels_queries(const qrels *q) {
         if (q->list[i].relevance >= 1 && !seen) n += seen = 1;
     }
     return n;
+}
+
+// Ends the program where the judgements at `path` know none of the queries that were added, which
+// are those of the file `of`; says how many of theirs are missing.
+TOOL_DEF void ranking_want(const mrc_rank_result *sum, const qrels *q, const char *path,
+                           const char *of) {
+    size_t queries = qrels_queries(q);
+    if (!sum->queries) tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", path, of);
+    if (sum->queries == queries) return;
+    tool_note("%s: %zu of its %zu queries are not in %s: they count 0", path,
+              queries - sum->queries, queries, of);
 }
 
 // One JSON object; queries that have relevant passages and no hits count 0.

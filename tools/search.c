@@ -114,19 +114,8 @@ static void write_run(search_run *s) {
 //==============================================================================
 // Against what is known to be right
 //==============================================================================
-typedef struct named_hit { const char *id; double score; } named_hit;
-
-// trec_eval's order of equal scores: ids as bytes, falling; scores as 32-bit floats.
-static int trec_order(const void *a_, const void *b_) {
-    const named_hit *x = a_, *y = b_;
-    float s = (float)x->score, t = (float)y->score;
-    if (s > t || s < t) return s > t ? -1 : 1;
-    return strcmp(y->id, x->id);
-}
-
 static void print_quality(search_run *s, const qrels *q) {
     mrc_rank_result sum = { 0 };
-    size_t queries = qrels_queries(q);
     named_hit *list = tool_allocate(a.top_k, sizeof *list);
     const char **ids = tool_allocate(a.top_k, sizeof *ids);
     for (size_t i = 0; i < s->questions.n; i++) {
@@ -135,19 +124,12 @@ static void print_quality(search_run *s, const qrels *q) {
             const stage_hit *hit = &s->hits[i * a.top_k + k];
             list[k] = (named_hit){ passage_id(s, hit->passage), hit->score };
         }
-        if (a.ties) qsort(list, n, sizeof *list, trec_order);
-        for (size_t k = 0; k < n; k++) ids[k] = list[k].id;
+        ranking_order(list, n, a.ties, ids);
         char digits[24];
         ranking_add(s->ctx, &sum, q, question_id(s, i, digits), ids, NULL, n);
     }
-    if (!sum.queries) {
-        tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", a.qrels, a.queries);
-    }
-    if (sum.queries < queries) {
-        tool_note("%s: %zu of its %zu queries are not in %s: they count 0", a.qrels,
-                  queries - sum.queries, queries, a.queries);
-    }
-    ranking_print(s->ctx, &sum, queries);
+    ranking_want(&sum, q, a.qrels, a.queries);
+    ranking_print(s->ctx, &sum, qrels_queries(q));
     free(list);
     free(ids);
 }
@@ -207,8 +189,7 @@ static tool_flag flags[] = {
       .help = "where the run goes: query, Q0, passage, rank, score, tag a line" },
     { .name = "qrels", .string = &a.qrels, .value = "FILE",
       .help = "the right passages, TREC's or BEIR's; prints recall, MRR, nDCG and MAP" },
-    { .name = "ties", .choice = &a.ties, .choices = "passage|trec", .preset = "passage",
-      .help = "the order of equal scores in the figures: that of the passages, or trec_eval's" },
+    RANKING_TIES_FLAG(a.ties),
     { .name = "ignore_identical_ids", .flag = &a.ignore_identical,
       .help = "leave out hits whose id is the query's, as BEIR does" },
     { .name = "tag", .string = &a.tag, .value = "TEXT", .preset = "mrc",

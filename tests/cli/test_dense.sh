@@ -134,6 +134,24 @@ works build/fuse --runs "$dir/bm25.run" "$dir/dense.run" --qrels "$dir/qrels" --
 [ "$(grep -c '^weights ' "$dir/out")" = 21 ] && ok || bad "fuse tries $(wc -l <"$dir/out") weights"
 grep -q queries "$dir/out" && bad "fuse gives figures of the questions it chose weights on" || ok
 
+# Of one run alone fuse prints what search printed of it; trec_eval's order of equal scores is by id,
+# falling.
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
+    "$dir/bm25.run" --qrels "$dir/qrels"
+tail -n 1 "$dir/out" >"$dir/said"
+works build/fuse --runs "$dir/bm25.run" --qrels "$dir/qrels"
+same "$dir/said" "$dir/out"
+printf 'a Q0 d1 1 2 x\na Q0 d2 2 2 x\n' >"$dir/made.run"
+echo 'a 0 d2 1' >"$dir/made.qrels"
+for ties in passage:0.0 trec:1.0; do
+    works build/fuse --runs "$dir/made.run" --qrels "$dir/made.qrels" --ties "${ties%:*}"
+    says "\"recall@1\": ${ties#*:}, "
+done
+refuses 3 'knows none of the queries of' build/fuse --runs "$dir/made.run" --qrels "$dir/qrels"
+refuses 2 '--run is missing' build/fuse --runs "$dir/made.run" "$dir/bm25.run"
+refuses 2 'takes two or three runs' build/fuse --runs "$dir/made.run" --qrels "$dir/made.qrels" --tune \
+    mrr@10
+
 # The report of runs says what search said, and which questions one run alone has at rank 1.
 works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
     "$dir/bm25.run" --qrels "$dir/qrels"

@@ -130,6 +130,8 @@ static int hits_right(const double *scores, size_t n, const mrc_hit *hits, size_
     return 1;
 }
 
+static const size_t thread_counts[4] = { 1, 2, 3, 8 };
+
 // To the bit; what lies between the members of a hit is nobody's.
 static int same_hits(const mrc_hit *a, const mrc_hit *b, size_t n) {
     size_t same = 0;
@@ -144,7 +146,8 @@ static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity sim
     mrc_vectors_desc desc = { .similarity = similarity };
     mrc_dense_config config = mrc_dense_config_default();
     mrc_dense *d;
-    mrc_hit *hits = malloc(9 * top_k * sizeof *hits), one[64];
+    mrc_hit *hits = malloc(9 * top_k * sizeof *hits), *others = malloc(9 * top_k * sizeof *hits);
+    mrc_hit one[64];
     double *scores = malloc(n * sizeof *scores);
     size_t n_hits[9], n_one;
     CHECK(mrc_vectors_index(ctx, path_of("ix"), &v, &desc) == MRC_OK, "index %zu", n);
@@ -160,6 +163,14 @@ static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity sim
         CHECK(mrc_dense_search(d, &single, k, &config, one, &n_one) == MRC_OK
               && same_hits(one, hits + i * top_k, n_one), "query %zu alone", i);
     }
+    for (int t = 0; t < 4; t++) {
+        config.threads = thread_counts[t];
+        CHECK(mrc_dense_search(d, &q, top_k, &config, others, n_hits) == MRC_OK, "search");
+        for (size_t i = 0; i < 9; i++) {
+            CHECK(same_hits(others + i * top_k, hits + i * top_k, n_hits[i]), "n %zu width %zu: "
+                  "other hits with %zu threads", n, width, config.threads);
+        }
+    }
     uint32_t passages[3] = { 0, (uint32_t)(n / 2), (uint32_t)(n - 1) };
     double some[3];
     CHECK(mrc_dense_score(d, &q, 1, passages, 3, some) == MRC_OK, "scores");
@@ -168,19 +179,22 @@ static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity sim
     }
     mrc_dense_close(d);
     free(hits);
+    free(others);
     free(scores);
     drop(&v);
     drop(&q);
 }
 
+// 50 sets: every width with few, some and many vectors, k below n and above it, both similarities.
 static void test_exact(void) {
-    static const size_t widths[] = { 1, 2, 15, 16, 17, 63, 64, 100, 384, 1025 };
+    static const size_t widths[] = { 1, 2, 3, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128,
+                                     129, 300, 383, 384, 512, 768, 1023, 1024, 1025 };
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
-        search_case(1 + 97 * i, widths[i], 10, MRC_SIMILARITY_COS);
-        search_case(40, widths[i], 60, MRC_SIMILARITY_DOT);
+        const size_t many[] = { 1 + 97 * i, 1024, 2500 };
+        const size_t n = many[i % 5 == 3 ? 1 : i % 5 == 4 && widths[i] < 400 ? 2 : 0];
+        search_case(n, widths[i], 10, MRC_SIMILARITY_COS);
+        search_case(40 + i, widths[i], 60, MRC_SIMILARITY_DOT);
     }
-    search_case(1024, 32, 20, MRC_SIMILARITY_DOT);
-    search_case(2500, 32, 20, MRC_SIMILARITY_COS);
 }
 
 // How much of the true first ten each form keeps.
@@ -227,7 +241,8 @@ static void test_graph(void) {
         uint32_t crc = 0;
         mrc_dense *d;
         if (!similarity) unit(&v), unit(&q);
-        for (size_t threads = 1; threads <= 3; threads++) {
+        for (int k = 0; k < 4; k++) {
+            const size_t threads = thread_counts[k];
             mrc_vectors_desc desc = { .graph = 1, .threads = threads, .seed = 7,
                                       .similarity = (mrc_similarity)similarity };
             CHECK(mrc_vectors_index(ctx, path_of("graph"), &v, &desc) == MRC_OK, "graph: %s",
@@ -292,7 +307,8 @@ static void test_tokens(void) {
         uint32_t crc = 0;
         size_t kept = 0;
         mrc_dense *d;
-        for (size_t threads = 1; threads <= 2; threads++) {
+        for (int k = 0; k < 4; k++) {
+            const size_t threads = thread_counts[k];
             mrc_vectors_desc desc = { .residual_bits = bits, .threads = threads };
             CHECK(mrc_vectors_index(ctx, path_of("tokens"), &v, &desc) == MRC_OK, "bits %d: %s",
                   bits, mrc_ctx_message(ctx));

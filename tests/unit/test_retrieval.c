@@ -57,6 +57,9 @@ static const pairs_case pairs_cases[] = {
       "\"1\", \"title\": \"t\", \"text\": \"p\"}], \"negative_passages\": [{\"docid\": \"2\", "
       "\"title\": \"\", \"text\": \"n\"}]}", "a: +t/p -n", NULL },
     { "triples of texts", "a\tp\tn\nb\t\"p\tm\n", "a: +p -n; b: +\"p -m", NULL },
+    { "more passages than eight", "a\tp\t1\t2\t3\t4\t5\t6\t7\t8\t9\r\n\r\nb\t\tm\n",
+      "a: +p -1 -2 -3 -4 -5 -6 -7 -8 -9; b: + -m", NULL },
+    { "no passage", "a\tp\nb\n", NULL, "t.json:2: found 1 field" },
     { "no question", "{\"x\": 1}\n{\"x\": 2}\n", NULL, ":1:1: found a row without a question" },
     { "nothing", "{\"query\": \"a\", \"pos\": []}", NULL, "no question has a passage" },
 };
@@ -77,6 +80,19 @@ static void test_files(void) {
         mrc_pairs_free(p);
         mrc_ctx_clear_error(ctx);
     }
+}
+
+// What a row cannot keep is told.
+static void test_left_out(void) {
+    static char line[16384];
+    size_t n = (size_t)snprintf(line, sizeof line, "a\tp");
+    mrc_pairs *p;
+    for (int i = 0; i < 1030; i++) n += (size_t)snprintf(line + n, sizeof line - n, "\tn%d", i);
+    mrc_pairs_desc desc = { .path = file_new("long.tsv", line) };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "%s", message);
+    CHECK(mrc_pairs_at(p, 0)->n_negatives == 1024 && strstr(message, "6 passages are left out"),
+          "%zu negatives: %s", mrc_pairs_at(p, 0)->n_negatives, message);
+    mrc_pairs_free(p);
 }
 
 // Ids of other files: qrels, negatives of a run, a teacher, triples.
@@ -220,54 +236,66 @@ static mrc_model_config small(mrc_head_type head) {
     return c;
 }
 
-// The gradients of one step into out, and its loss; count: how many numbers.
-static size_t gradients_of(mrc_head_type head, const mrc_pairs *p, size_t n, size_t micro,
-                           mrc_contrastive_loss loss, float *out, double *value) {
-    mrc_model_config c = small(head);
-    mrc_ctx *main_ctx = ctx;            // gradients are found by address: a context a model
-    mrc_model *m;
-    mrc_encoder *e;
+// SGD at a rate of 2^100 makes a weight -2^100 times its gradient, with all of its bits.
+static const double all_bits = 0x1p100;
+
+typedef struct trained {
+    mrc_ctx       *outer;               // gradients are found by address: a context a model
+    mrc_model     *m;
+    mrc_encoder   *e;
     mrc_optimizer *o;
-    mrc_step_result result;
-    uint32_t queries[256];
-    size_t count = 0;
+} trained;
+
+static trained trained_new(mrc_head_type head) {
+    mrc_model_config c = small(head);
+    trained t = { .outer = ctx };
     mrc_optimizer_config oc = mrc_optimizer_config_default();
     oc.variant = MRC_SGD;
     oc.momentum = 0;
     oc.max_grad_norm = 0;
     oc.weight_decay = 0;
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
-    CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3) == MRC_OK, "model: %s", message);
-    mrc_encoder_desc desc = { .config = &c, .model = m };
-    CHECK(mrc_encoder_new(ctx, &e, "data", &desc) == MRC_OK, "encoder: %s", message);
-    CHECK(mrc_optimizer_new(ctx, &o, m->params, &oc) == MRC_OK, "optimizer");
+    CHECK(mrc_model_new(ctx, &t.m, &c, MRC_DTYPE_F32, 3) == MRC_OK, "model: %s", message);
+    mrc_encoder_desc desc = { .config = &c, .model = t.m };
+    CHECK(mrc_encoder_new(ctx, &t.e, "data", &desc) == MRC_OK, "encoder: %s", message);
+    CHECK(mrc_optimizer_new(ctx, &t.o, t.m->params, &oc) == MRC_OK, "optimizer");
+    return t;
+}
+
+// The gradients of a step that was just made; how many numbers.
+static size_t trained_end(trained *t, float *out) {
+    size_t count = 0;
+    mrc_tensor *w;
+    for (size_t i = 0; (w = mrc_params_at(t->m->params, i)) != NULL; i++) {
+        mrc_tensor_download(ctx, w, out + count);
+        count += w->numel;
+    }
+    for (size_t k = 0; k < count; k++) out[k] /= -(float)all_bits;
+    mrc_encoder_free(t->e);
+    mrc_ctx_free(ctx);
+    mrc_optimizer_free(t->o);
+    mrc_model_free(t->m);
+    ctx = t->outer;
+    return count;
+}
+
+static mrc_random step_random(void) { return (mrc_random){ 9, 4, 0 }; }
+
+// The gradients of one step into out, and its loss; count: how many numbers.
+static size_t gradients_of(mrc_head_type head, const mrc_pairs *p, size_t n, size_t micro,
+                           size_t negatives, mrc_contrastive_loss loss, float *out,
+                           double *value) {
+    trained t = trained_new(head);
+    mrc_step_result result;
+    uint32_t queries[256];
     for (size_t i = 0; i < n; i++) queries[i] = (uint32_t)i;
     mrc_contrastive_desc d = { .pairs = p, .queries = queries, .n = n, .micro_batch = micro,
-                               .num_negatives = 2, .loss = loss, .lr = 1,
-                               .random = { 9, 4, 0 }, .forward = mrc_forward_config_default() };
+                               .num_negatives = negatives, .loss = loss, .lr = all_bits,
+                               .random = step_random(), .forward = mrc_forward_config_default() };
     d.forward.dropout = 1;
-    // With SGD and a learning rate of 1 the weights move by the gradient.
-    float *before = malloc(sizeof *before * 4000000);
-    mrc_tensor *t;
-    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
-        mrc_tensor_download(ctx, t, before + count);
-        count += t->numel;
-    }
-    CHECK(mrc_contrastive_step(e, o, &d, &result) == MRC_OK, "step: %s", message);
+    CHECK(mrc_contrastive_step(t.e, t.o, &d, &result) == MRC_OK, "step: %s", message);
     *value = result.loss;
-    count = 0;
-    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
-        mrc_tensor_download(ctx, t, out + count);
-        for (size_t k = 0; k < t->numel; k++) out[count + k] -= before[count + k];
-        count += t->numel;
-    }
-    free(before);
-    mrc_encoder_free(e);
-    mrc_ctx_free(ctx);
-    mrc_optimizer_free(o);
-    mrc_model_free(m);
-    ctx = main_ctx;
-    return count;
+    return trained_end(&t, out);
 }
 
 static double far_apart(const float *a, const float *b, size_t n) {
@@ -285,9 +313,9 @@ static void test_caching(void) {
     static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS };
     for (int k = 0; k < 2; k++) {
         double x, y;
-        size_t n = gradients_of(heads[k], p, 12, 0, MRC_CONTRASTIVE_INFONCE, a, &x);
+        size_t n = gradients_of(heads[k], p, 12, 0, 2, MRC_CONTRASTIVE_INFONCE, a, &x);
         for (size_t micro = 3; micro <= 16; micro += 5) {
-            gradients_of(heads[k], p, 12, micro, MRC_CONTRASTIVE_INFONCE, b, &y);
+            gradients_of(heads[k], p, 12, micro, 2, MRC_CONTRASTIVE_INFONCE, b, &y);
             double apart = far_apart(a, b, n);
             CHECK(x == y && apart < 2e-6, "head %d, pieces of %zu: loss %.9g, %.9g, gradients "
                   "%.3g", k, micro, x, y, apart);
@@ -296,17 +324,185 @@ static void test_caching(void) {
     // A cross-encoder's lists do not depend on how they are cut.
     for (int loss = MRC_CONTRASTIVE_LISTWISE; loss <= MRC_CONTRASTIVE_BCE; loss++) {
         double x, y;
-        size_t n = gradients_of(MRC_HEAD_SCORE, p, 8, 0, (mrc_contrastive_loss)loss, a, &x);
-        gradients_of(MRC_HEAD_SCORE, p, 8, 5, (mrc_contrastive_loss)loss, b, &y);
+        size_t n = gradients_of(MRC_HEAD_SCORE, p, 8, 0, 2, (mrc_contrastive_loss)loss, a, &x);
+        gradients_of(MRC_HEAD_SCORE, p, 8, 5, 2, (mrc_contrastive_loss)loss, b, &y);
         CHECK(fabs(x - y) < 1e-6 && far_apart(a, b, n) < 1e-5, "loss %d: %.9g, %.9g, %.3g", loss, x,
               y, far_apart(a, b, n));
     }
     double x, y;
-    gradients_of(MRC_HEAD_POOL, p, 6, 0, MRC_CONTRASTIVE_SYMMETRIC, a, &x);
-    gradients_of(MRC_HEAD_POOL, p, 6, 0, MRC_CONTRASTIVE_LISTWISE, a, &y);
+    gradients_of(MRC_HEAD_POOL, p, 6, 0, 2, MRC_CONTRASTIVE_SYMMETRIC, a, &x);
+    gradients_of(MRC_HEAD_POOL, p, 6, 0, 2, MRC_CONTRASTIVE_LISTWISE, a, &y);
     CHECK(x > 0 && y > 0 && isfinite(x + y), "symmetric %g, listwise %g", x, y);
     free(a);
     free(b);
+    mrc_pairs_free(p);
+}
+
+//==============================================================================
+// Gradient caching against one tape of the same pieces: the same bits
+//
+// Everything here is made with the public functions, without the step: features, forward passes of
+// pieces, their rows one behind the other, similarities, loss, one backward.
+//==============================================================================
+typedef struct text_set {
+    mrc_encodings *encoding;
+    mrc_feature   *feature;
+    size_t         n, rows;
+} text_set;
+
+static text_set texts_new(mrc_tokenizer *tok, const mrc_pairs *p, int side, const uint32_t *list,
+                       size_t n) {
+    text_set t = { calloc(n, sizeof *t.encoding), calloc(n, sizeof *t.feature), n, 0 };
+    for (size_t i = 0; i < n; i++) {
+        const char *text = side ? mrc_pairs_passage(p, list[i])->text
+                                : mrc_pairs_at(p, list[i])->text;
+        mrc_tokenizer_encode(ctx, tok, &t.encoding[i], text, strlen(text), NULL, 0, NULL);
+        const mrc_encoding *x = &t.encoding[i].list[0];
+        t.feature[i] = (mrc_feature){ .length = (int32_t)x->n, .real_len = (int32_t)x->n,
+                                      .input_ids = x->input_ids,
+                                      .token_type_ids = x->token_type_ids };
+        t.rows += x->n;
+    }
+    return t;
+}
+
+static void texts_free(text_set *t) {
+    for (size_t i = 0; i < t->n; i++) mrc_encodings_free(&t->encoding[i]);
+    free(t->encoding);
+    free(t->feature);
+}
+
+static mrc_status stack_backward(mrc_ctx *c, void *user, const mrc_custom_call *call) {
+    const float *dy = call->dy.data;
+    (void)user;
+    for (size_t i = 0; i < call->n_in; i++) {
+        mrc_out dx;
+        mrc_status s = mrc_grad_target(c, call->in[i], &dx);
+        if (s != MRC_OK || !dx.data) return MRC_ERR_ARG;
+        memcpy(dx.data, dy, call->in[i]->numel * sizeof *dy);
+        dy += call->in[i]->numel;
+    }
+    return MRC_OK;
+}
+
+// The pieces' rows, one behind the other.
+static mrc_tensor *pieces(mrc_model *m, const text_set *t, size_t first_index, size_t micro,
+                          mrc_batch *batches) {
+    static const mrc_custom_desc stack = { .name = "stack", .backward = stack_backward };
+    mrc_forward_config forward = mrc_forward_config_default();
+    mrc_tensor *part[64];
+    size_t n_parts = 0, shape[2] = { 0, 0 };
+    forward.dropout = 1;
+    for (size_t first = 0; first < t->n; first += micro, n_parts++) {
+        const mrc_feature *list[64];
+        size_t n = t->n - first < micro ? t->n - first : micro;
+        for (size_t i = 0; i < n; i++) list[i] = &t->feature[first + i];
+        CHECK(mrc_model_batch(ctx, m, &batches[n_parts], list, n, first_index + first) == MRC_OK,
+              "batch: %s", message);
+        part[n_parts] = mrc_model_forward(ctx, m, &batches[n_parts], &forward);
+        if (!CHECK(part[n_parts], "forward: %s", message)) return NULL;
+        shape[0] += part[n_parts]->shape[0];
+        shape[1] = part[n_parts]->shape[1];
+    }
+    mrc_tensor *out = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0);
+    float *to = out->data;
+    for (size_t i = 0; i < n_parts; i++) {
+        memcpy(to, part[i]->data, part[i]->numel * sizeof *to);
+        to += part[i]->numel;
+    }
+    return mrc_custom(ctx, &stack, out, part, n_parts);
+}
+
+static mrc_tensor *uploaded(mrc_dtype dtype, size_t rows, size_t columns, const void *values) {
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = mrc_tensor_new(ctx, dtype, columns ? 2 : 1, shape, 0);
+    CHECK(t && mrc_tensor_upload(ctx, t, values) == MRC_OK, "upload: %s", message);
+    return t;
+}
+
+static mrc_batch spans(const text_set *t) {
+    int32_t cu[257] = { 0 };
+    mrc_batch b;
+    for (size_t i = 0; i < t->n; i++) cu[i + 1] = cu[i] + t->feature[i].length;
+    CHECK(mrc_batch_new(ctx, &b, &(mrc_batch_desc){ .n_sequences = t->n, .cu_seqlens = cu })
+          == MRC_OK, "spans: %s", message);
+    return b;
+}
+
+// In-batch negatives: z (passages, questions), the gold of each column.
+static mrc_tensor *in_batch(mrc_tensor *z, const int32_t *gold, size_t n, double scale) {
+    size_t m = z ? z->shape[0] : 0;
+    float *labels = calloc(m * n + 1, sizeof *labels), counts[256];
+    for (size_t i = 0; i < n; i++) labels[(size_t)gold[i] * n + i] = 1, counts[i] = (float)n;
+    mrc_tensor *l = uploaded(MRC_DTYPE_F32, m, n, labels);
+    free(labels);
+    return mrc_score_loss(ctx, z, l, uploaded(MRC_DTYPE_I32, n, 0, gold),
+                          uploaded(MRC_DTYPE_F32, n, 0, counts),
+                          &(mrc_score_loss_desc){ MRC_SCORE_LOSS_SOFT, scale, 1 });
+}
+
+static size_t one_tape(mrc_head_type head, const mrc_pairs *p, size_t n, size_t micro, float *out,
+                       double *value) {
+    trained t = trained_new(head);
+    mrc_tokenizer *tok;
+    uint32_t query[256], passage[256];
+    int32_t gold[256], keep[16384];
+    mrc_batch batches[2][64], side[2];
+    size_t m = 0;
+    float loss = NAN;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t g = mrc_pairs_at(p, query[i] = (uint32_t)i)->positives[0];
+        for (gold[i] = 0; (size_t)gold[i] < m && passage[gold[i]] != g;) gold[i]++;
+        if ((size_t)gold[i] == m) passage[m++] = g;
+    }
+    CHECK(mrc_tokenizer_load(ctx, &tok, "data") == MRC_OK, "tokenizer: %s", message);
+    text_set a = texts_new(tok, p, 0, query, n), b = texts_new(tok, p, 1, passage, m);
+    mrc_ctx_set_random(ctx, step_random());
+    mrc_tensor *q = pieces(t.m, &a, 0, micro, batches[0]);
+    mrc_tensor *d = pieces(t.m, &b, n, micro, batches[1]), *z = NULL;
+    if (head == MRC_HEAD_POOL) {
+        z = mrc_matmul(ctx, d, q);
+    } else {
+        side[0] = spans(&a);
+        side[1] = spans(&b);
+        for (size_t i = 0; i < b.rows && i < 16384; i++) keep[i] = 1;
+        z = mrc_maxsim(ctx, q, d, uploaded(MRC_DTYPE_I32, b.rows, 0, keep), &side[0], &side[1]);
+    }
+    mrc_tensor *y = in_batch(z, gold, n, head == MRC_HEAD_POOL ? 20 : 1);
+    CHECK(y && mrc_tensor_download(ctx, y, &loss) == MRC_OK && mrc_backward(ctx, y, NULL) == MRC_OK
+          && mrc_optimizer_step(ctx, t.o, all_bits) == MRC_OK, "one tape: %s", message);
+    *value = (double)loss;
+    mrc_tokenizer_free(tok);
+    texts_free(&a);
+    texts_free(&b);
+    return trained_end(&t, out);
+}
+
+// A step of 256 questions in pieces of 16, with dropout.
+static void test_cached_bits(void) {
+    mrc_pairs *p = pairs_new(256, 150);
+    float *part[3];
+    static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS };
+    for (int i = 0; i < 3; i++) part[i] = malloc(sizeof *part[i] * 4000000);
+    for (int k = 0; k < 2; k++) {
+        double tape, cached, whole;
+        size_t differ = 0, zeros = 0, n = one_tape(heads[k], p, 256, 16, part[0], &tape);
+        gradients_of(heads[k], p, 256, 16, 0, MRC_CONTRASTIVE_INFONCE, part[1], &cached);
+        gradients_of(heads[k], p, 256, 0, 0, MRC_CONTRASTIVE_INFONCE, part[2], &whole);
+        for (size_t i = 0; i < n; i++) {
+            differ += memcmp(&part[0][i], &part[1][i], sizeof(float)) != 0;
+            zeros += part[0][i] == 0;
+        }
+        CHECK(tape == cached && !differ, "head %d: loss %.9g on one tape, %.9g cached; %zu of %zu "
+              "gradients differ, by %.3g of the largest", k, tape, cached, differ, n,
+              far_apart(part[0], part[1], n));
+        CHECK(whole == cached && far_apart(part[2], part[1], n) < 2e-6, "head %d: loss %.9g in one "
+              "packed batch, %.9g cached, gradients %.3g apart", k, whole, cached,
+              far_apart(part[2], part[1], n));
+        CHECK(memcmp(part[1], part[2], n * sizeof(float)) && zeros < n - 10000, "head %d: two ways "
+              "to the same sums, or %zu of %zu gradients are 0", k, zeros, n);
+    }
+    for (int i = 0; i < 3; i++) free(part[i]);
     mrc_pairs_free(p);
 }
 
@@ -409,14 +605,31 @@ static void test_directories(void) {
     }
 }
 
-// A projection of token rows has the bias and the activation that its folder names.
-static void test_projection(void) {
+static void check_projection(const float want[16]) {
     static const mrc_passage text = { "", "", "what is one", 11 };
-    mrc_model_config c = small(MRC_HEAD_TOKENS);
-    mrc_model *m;
     mrc_encoder *e;
     mrc_vectors v = { 0 };
+    CHECK(mrc_encoder_new(ctx, &e, path_of("projection"), NULL) == MRC_OK
+          && mrc_encoder_encode(e, MRC_SIDE_PASSAGE, &text, 1, &v) == MRC_OK, "encode: %s",
+          message);
+    for (size_t i = 0; i < v.n_rows * v.width; i++) {
+        if (CHECK(fabsf(v.rows[i] - want[i % 16]) < 1e-6f, "row %zu, column %zu: %g, not %g",
+                  i / 16, i % 16, (double)v.rows[i], (double)want[i % 16])) continue;
+        break;
+    }
+    CHECK(v.n_rows > 2 && v.width == 16, "%zu rows of %zu", v.n_rows, v.width);
+    mrc_vectors_free(&v);
+    mrc_encoder_free(e);
+}
+
+// A projection of token rows has the bias and the activation that its folder names, and its folder
+// is the one that modules.json names: an empty 1_Dense beside it is none.
+static void test_projection(void) {
+    mrc_model_config c = small(MRC_HEAD_TOKENS);
+    mrc_model *m;
     float weight[16 * 32] = { 0 }, bias[16], want[16];
+    char from[300], to[300], *text, *name;
+    size_t bytes;
     double length = 0;
     c.encoder.projection_bias = 1;
     c.encoder.projection_act = MRC_ACT_TANH;
@@ -433,17 +646,18 @@ static void test_projection(void) {
     mrc_tensor_upload(ctx, b, bias);
     CHECK(mrc_model_save(ctx, m, path_of("projection"), "data") == MRC_OK, "save: %s", message);
     mrc_model_free(m);
-    CHECK(mrc_encoder_new(ctx, &e, path_of("projection"), NULL) == MRC_OK
-          && mrc_encoder_encode(e, MRC_SIDE_PASSAGE, &text, 1, &v) == MRC_OK, "encode: %s",
-          message);
-    for (size_t i = 0; i < v.n_rows * v.width; i++) {
-        if (CHECK(fabsf(v.rows[i] - want[i % 16]) < 1e-6f, "row %zu, column %zu: %g, not %g",
-                  i / 16, i % 16, (double)v.rows[i], (double)want[i % 16])) continue;
-        break;
-    }
-    CHECK(v.n_rows > 2 && v.width == 16, "%zu rows of %zu", v.n_rows, v.width);
-    mrc_vectors_free(&v);
-    mrc_encoder_free(e);
+    check_projection(want);
+    snprintf(from, sizeof from, "%s", path_of("projection/1_Dense"));
+    snprintf(to, sizeof to, "%s", path_of("projection/9_Other"));
+    CHECK(rename(from, to) == 0 && mrc_dir_new(ctx, from) == MRC_OK, "%s: %s", to, message);
+    const char *modules = path_of("projection/modules.json");
+    if (!CHECK(mrc_file_read(ctx, &text, &bytes, modules) == MRC_OK, "%s", message)) return;
+    name = strstr(text, "\"1_Dense\"");
+    if (CHECK(name != NULL, "%s", text)) memcpy(name, "\"9_Other", 8);
+    FILE *f = fopen(modules, "w");
+    CHECK(f && fwrite(text, 1, bytes, f) == bytes && fclose(f) == 0, "%s", modules);
+    mrc_file_free(ctx, text);
+    check_projection(want);
 }
 
 // The fingerprint tells models apart by all weights that make a passage's vector.
@@ -613,12 +827,14 @@ int main(void) {
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
     test_files();
+    test_left_out();
     test_ids();
     test_bounds();
     test_zero_bytes();
     test_plan();
     test_poolings();
     test_caching();
+    test_cached_bits();
     test_directories();
     test_projection();
     test_fingerprint();
