@@ -167,6 +167,8 @@ once() {
     [ "$(grep -c "$words" "$dir/err")" = 1 ] && ok || bad "$what: $(cat "$dir/err")"
 }
 once "a missing file" 3 'missing.jsonl: ' --validation_file "$dir/missing.jsonl"
+once "two sizes of a step" 2 'accumulation_steps 2 (found 5, expected 6 on 3 ranks' \
+    --gradient_accumulation_steps 2
 once "AdamP shared out" 2 'adamp looks at whole matrices' --sharded_optimizer --optim adamp
 
 # A rank that stands still ends the run by the deadline, and is named; exit code 5.
