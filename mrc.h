@@ -2309,8 +2309,11 @@ struct mrc_backend {
 // bits for any number of ranks, one included: the gradient of each micro-batch is finished on its
 // own, and the gradient of a step is the left fold ((g0 + g1) + g2) + .. in the order of the
 // micro-batches, whichever rank computes them.
+// The gradients of one depth of the model (its embeddings, a layer, its head) are a bucket.  While
+// backward goes on, each bucket is handed to reduce() as soon as its gradients are final: first the
+// head's.  wait() comes after backward.  All ranks hand over the same buckets in the same order.
 //==============================================================================
-#define MRC_COMM_API 1
+#define MRC_COMM_API 2
 // A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
 typedef struct mrc_comm_slices {
     mrc_dtype     dtype;            // f32 or f64
@@ -2329,13 +2332,17 @@ struct mrc_comm {
     char        error[256];         // of the last function that failed
     // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
     // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
-    // it is done.
+    // it is done: several may be under way, and b->begin, data and sum stay as they are until
+    // wait().
     mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
                          void *sum, int first, int members);
     // data = every rank's slice.  May return before it is done.
     mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
                          void *data);
     mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Called between the kernels of backward: goes on with what is under way, waits for nothing.
+    // NULL where messages move by themselves.
+    mrc_status (*poll)(mrc_comm *c);
     // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
     mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
     mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
@@ -3259,6 +3266,29 @@ typedef struct mrc__object {
 } mrc__object;
 #define MRC__OBJECT_BYTES ((sizeof(mrc__object) + 15) / 16 * 16)    // keeps what follows aligned
 
+// A part of the flat array of gradients (impl.fold): parameters of one depth, which are summed
+// together.
+typedef struct mrc__bucket {
+    size_t  first, end;             // parameters, by their places in the list: first to end - 1
+    size_t  at, n;                  // elements: where they begin in the flat array, how many
+    size_t  sum;                    // where this rank's slice of it begins in the array of sums
+    size_t *begin;                  // (ranks + 1) slices, counted from `at`
+} mrc__bucket;
+typedef struct mrc__layout {
+    mrc__bucket *list;              // NULL: there is none; `begin` of all of them lies behind it
+    size_t n, tensors, total, own;  // buckets; elements of the flat array, of this rank's sums
+} mrc__layout;
+// Handing over the buckets of one micro-batch, from the last to the first.
+typedef struct mrc__handover {
+    size_t            left;         // buckets not yet handed over
+    const mrc_params *params;
+    unsigned char    *reached;      // of each parameter a bit: backward has written its gradient
+    size_t            members;      // ranks that have a micro-batch
+    int               first;        // the sum begins
+    int               lost;         // the communicator has failed: nothing more can be summed
+    uint64_t          since;        // the number of the first node that uses the next bucket; 0:
+} mrc__handover;                    // not looked up yet
+
 #define MRC__GRAD_BUCKETS 256
 struct mrc_ctx {
     mrc_allocator     host;
@@ -3277,14 +3307,15 @@ struct mrc_ctx {
     mrc_random        random;
     struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
     mrc_comm         *comm;
+    uint64_t          numbers;      // of nodes so far: see mrc_node
     struct {                        // all parameters' gradients in a row: see impl.fold
-        uint64_t  list;             // whose; 0: there are none
-        size_t    n, total;         // tensors, elements
-        mrc_dtype dtype;
-        void     *data, *sum, *losses;
-        size_t   *begin;            // (ranks + 1) slices
-        size_t    units;            // that `losses` has room for
-        int       summed;           // the sum is that of a whole step, and not yet applied
+        uint64_t      list;         // whose; 0: there are none
+        mrc__layout   layout;
+        mrc_dtype     dtype;
+        void         *data, *sum, *losses;
+        size_t        units;        // that `losses` has room for
+        int           summed;       // the sum is that of a whole step, and not yet applied
+        mrc__handover hand;
     } flat;
 };
 
@@ -7443,6 +7474,8 @@ typedef struct mrc__grad {
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
     int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
+    uint64_t          since;        // the first node of this micro-batch that uses the tensor
+    int               sent;         // its bucket has been handed over: nobody may write it
 } mrc__grad;
 
 // The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
@@ -7509,6 +7542,10 @@ MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *ou
         *at = g;
     }
     if (g->borrowed) return mrc__fail(ctx, MRC_ERR_ARG, "gradient: is the dy that was given");
+    if (g->sent) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "gradient: that of %s has been handed over to the sum "
+                         "over ranks (expected no op that uses it before)", t->name);
+    }
     out->data = g->data;
     out->accumulate = g->written;
     g->written = 1;
@@ -7566,7 +7603,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
     mrc__arena_release(&ctx->grads, ctx->flat.data);
     mrc__arena_release(&ctx->grads, ctx->flat.sum);
     mrc__arena_release(&ctx->grads, ctx->flat.losses);
-    if (ctx->flat.begin) ctx->host.free(ctx->host.user, ctx->flat.begin);
+    if (ctx->flat.layout.list) ctx->host.free(ctx->host.user, ctx->flat.layout.list);
     memset(&ctx->flat, 0, sizeof ctx->flat);
 }
 
@@ -7631,6 +7668,7 @@ typedef enum mrc__op {
 struct mrc_node {
     mrc_node   *prev;
     uint64_t    frame;
+    uint64_t    number;                 // of the context's nodes, recorded or not, from 1
     mrc__op     op;
     int         recorded;               // 0: no gradient wanted, or no-grad mode
     mrc_tensor *out;
@@ -7766,6 +7804,13 @@ static mrc_status mrc__ran(mrc_ctx *ctx, mrc_status s, const char *kernel, mrc_d
                      ctx->be->name);
 }
 
+// A node uses t: t's gradient is not final before backward has been through that node.  A node of a
+// checkpointed segment counts when it first runs.
+static void mrc__flat_used(mrc_ctx *ctx, const mrc_tensor *t, uint64_t number) {
+    mrc__grad *g = t->frame == 0 && t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+    if (g && !g->since) g->since = number;
+}
+
 // A node that is not on the tape yet.  NULL with an error when an input was dropped.
 static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, size_t n_in) {
     size_t bytes;
@@ -7788,10 +7833,12 @@ static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, 
     if (!node) return mrc__fail_null(ctx, MRC_ERR_MEM, "%s: no host memory", mrc__ops[op].name);
     node->op = op;
     node->frame = ctx->frame;
+    node->number = ++ctx->numbers;
     node->n_in = n_in;
     node->recorded = wants && ctx->grad_mode;
     for (size_t i = 0; i < n_in; i++) {
         node->in[i] = in[i];
+        if (ctx->flat.hand.left) mrc__flat_used(ctx, in[i], node->number);
         if (!node->recorded || !in[i]->packed) continue;
         return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: %s is for prediction and has no backward",
                               mrc__ops[op].name, in[i]->name);
@@ -7898,6 +7945,8 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
     return was_on;
 }
 
+static mrc_status mrc__flat_passed(mrc_ctx *ctx);       // impl.fold
+
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
@@ -7913,6 +7962,7 @@ MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
         }
         mrc__node_release(ctx, node);
         if (s != MRC_OK) mrc__fail(ctx, s, "backward of %s", mrc__ops[node->op].name);
+        else if (ctx->flat.hand.params) s = mrc__flat_passed(ctx);
     }
     mrc_no_grad(ctx, was_on);
     return s;
@@ -11457,9 +11507,9 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
-    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+    struct {                        // what pack_a holds whole, in slices of k; x NULL: nothing
         const void *x;
-        size_t      ld, n, in, form;
+        size_t      ld, n, in, form, k;
     } kept;
 } mrc__host_backend;
 
@@ -12575,6 +12625,7 @@ typedef struct MRC__T(gemm_job) {
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
     size_t b_step;                  // of b, from panel to panel
     size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    MRC__REAL *pack_a;              // its pack of a
     size_t stride;                  // a_rows: words from row to row
     size_t a_tasks;                 // of packing a
     size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
@@ -12586,8 +12637,7 @@ MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t 
     const mrc_gemm_args *g = job->g;
     const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
     const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
-    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
-                                                                            : job->kc);
+    MRC__REAL *dst = job->pack_a + i * (job->a_rows ? job->stride : job->kc);
 #if MRC__F32
     uint32_t *words = (uint32_t *)(void *)dst;
     if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
@@ -12680,8 +12730,7 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     const size_t mc = mrc__min(job->mc, job->rows - i);
     const size_t cols = mrc__min(job->group_cols, job->nc - begin);
-    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
-    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    const MRC__REAL *a = job->pack_a, *b = job->b + begin / MRC__T(COLS) * job->b_step;
     MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
     (void)worker;
 #if MRC__F32
@@ -12774,12 +12823,17 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
-    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
-         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
-    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form && h->kept.k == s.k;
+    h->kept.x = NULL;
     if (!bytes) job.stride = mrc__row_words(s.k);
+    // Where all of a fits, the packs of its slices of k stand one after the other and serve every
+    // slice of n.  Bytes have all of k in one pack.
+    const size_t each = bytes ? 0 : panels * MRC__ROWS * (job.a_rows ? job.stride : s.k);
+    const int whole = s.rows >= g->m && each * mrc__ceil_div(job.k_all, s.k) * sizeof(MRC__REAL)
+                                        <= MRC__A_BYTES;
     job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
     for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
         job.nc = mrc__min(s.n, g->n - job.j0);
@@ -12789,20 +12843,21 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
             job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
             job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            job.pack_a = (MRC__REAL *)(void *)h->pack_a + (whole ? job.k0 / s.k * each : 0);
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
-                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                const int kept = whole && job.j0 + (bytes ? job.k0 : 0) > 0;
                 MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
     }
-    // All of a in one block: bytes have all of k there, pairs one slice.
-    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+    if (whole && !g->a_transposed) {
         h->kept.x = g->a.data;
         h->kept.ld = g->a.ld;
         h->kept.n = g->m;
         h->kept.in = g->k;
         h->kept.form = job.form;
+        h->kept.k = s.k;
     }
     return MRC_OK;
 }
@@ -16421,17 +16476,24 @@ MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
 }
 
 // What a rank keeps of each parameter, where they are shared out: see impl.shards.
-typedef struct mrc__shard { mrc_tensor *p; size_t at, lo, hi; } mrc__shard;
+typedef struct mrc__shard {
+    mrc_tensor *p;
+    size_t at, lo, hi;              // where it begins in the flat array; this rank's elements of it
+    size_t bucket;
+} mrc__shard;
 typedef struct mrc__shards {
     mrc__shard *list;               // of exp_avg's parameters
-    size_t     *begin, *chunks;     // (ranks + 1) each: of the row of gradients; of its squares
+    mrc__layout layout;             // that of the gradients
+    size_t     *chunks;             // (buckets, ranks + 1): where their squares begin
     struct mrc__shard_file *files;  // while a file is written: of each of its entries
     int         kind;               // of what then stands in that row; -1: none of them
 } mrc__shards;
 static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o);
+static size_t mrc__shards_sum(const mrc_ctx *ctx, const mrc__shards *shards, const mrc__shard *s);
+static size_t mrc__shards_chunks(const mrc_ctx *ctx, const mrc__shards *shards);
 static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
-                                      mrc_squares_args *mine);
+                                      size_t n);
 static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
 static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
 static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
@@ -16651,7 +16713,8 @@ MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
     if (o->list) o->host.free(o->host.user, o->list);
     if (o->groups) o->host.free(o->host.user, o->groups);
     if (o->shards.list) o->host.free(o->host.user, o->shards.list);
-    if (o->shards.begin) o->host.free(o->host.user, o->shards.begin);
+    if (o->shards.layout.list) o->host.free(o->host.user, o->shards.layout.list);
+    if (o->shards.chunks) o->host.free(o->host.user, o->shards.chunks);
     o->host.free(o->host.user, o);
 }
 
@@ -16666,12 +16729,11 @@ static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
 }
 
 // The part of a parameter that is this rank's to step.
-static void mrc__optimizer_cut(const mrc_ctx *ctx, const mrc__shard *piece, const size_t *begin,
-                               mrc_optim_tensor *t) {
+static void mrc__optimizer_cut(const mrc_ctx *ctx, const mrc__shards *shards,
+                               const mrc__shard *piece, mrc_optim_tensor *t) {
     const size_t size = mrc_dtype_bytes(t->param.dtype);
-    const size_t row = piece->at + piece->lo - begin[ctx->comm->rank];
     t->numel = piece->hi - piece->lo;
-    t->grad.data = (const char *)ctx->flat.sum + row * size;
+    t->grad.data = (const char *)ctx->flat.sum + mrc__shards_sum(ctx, shards, piece) * size;
     t->param.data = (char *)t->param.data + piece->lo * size;
     if (!t->copy.data) return;
     t->copy.data = (char *)t->copy.data + piece->lo * mrc_dtype_bytes(t->copy.dtype);
@@ -16692,7 +16754,7 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         const void *grad = mrc_grad(ctx, p);
         if (!grad || (piece && piece->lo == piece->hi)) continue;
         o->list[n] = mrc__optim_tensor(p, grad, m, v);
-        if (piece) mrc__optimizer_cut(ctx, piece, o->shards.begin, &o->list[n]);
+        if (piece) mrc__optimizer_cut(ctx, &o->shards, piece, &o->list[n]);
         o->list[n].lr = lr * g->lr_scale;
         o->list[n++].weight_decay = g->weight_decay;
     }
@@ -16731,13 +16793,13 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
 // The norm and the factor that clips, from the first n of the list.
 static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
     const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
-    const size_t chunks = shards ? shards->chunks[ctx->comm->n_ranks]
+    const size_t chunks = shards ? mrc__shards_chunks(ctx, shards)
                                  : mrc__optim_chunks(o->list, n);
     mrc_tensor *squares = mrc_tensor_new(ctx, MRC_DTYPE_F64, 1, &chunks, 0);
     if (!squares) return ctx->status;
     mrc_squares_args half = { .n_tensors = n, .tensors = o->list,
                               .squares = mrc__flat_out(squares) };
-    MRC__TRY(shards ? mrc__shards_squares(ctx, o, squares, &half)
+    MRC__TRY(shards ? mrc__shards_squares(ctx, o, squares, n)
                     : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
@@ -16783,7 +16845,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     MRC__TRY(mrc__optimizer_own_weights(ctx, o));
     if (o->shards.list) MRC__TRY(mrc__shards_check(ctx, o));
     size_t n = mrc__optimizer_list(ctx, o, lr);
-    if (o->shards.list ? !o->shards.chunks[ctx->comm->n_ranks] : n == 0) {
+    if (o->shards.list ? !mrc__shards_chunks(ctx, &o->shards) : n == 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
     }
     mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
@@ -17241,7 +17303,7 @@ MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t st
 #endif // core pass
 
 //==============================================================================
-// >>impl.trie   the trie of a vocabulary; the types of the Unicode tables
+// >>impl.trie   the trie of a vocabulary; the types of the Unicode tables; flags by code point
 //
 // The vocabulary is a trie over code points: the longest match, which is all that WordPiece needs,
 // is found in one walk, and no choice of tokens makes the walk slow.  The Unicode tables themselves
@@ -17274,6 +17336,104 @@ enum {
     MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128
 };
 #define MRC__BPE_SPACE 0x120u       // what stands for a space in byte-level BPE's tokens
+
+// One byte of flags for each code point, in pages of 256 code points.  Pages that hold one value
+// throughout are shared, so that making a table costs time and memory for what differs, and not for
+// 1,114,112 code points.
+#define MRC__UNI_PAGES (MRC__UNI_POINTS / 256)
+typedef struct mrc__uni_table {
+    uint8_t *bytes;                 // of the pages; owned
+    size_t   n, capacity;           // pages
+    uint16_t page[MRC__UNI_PAGES];  // by code point / 256
+    uint16_t shared[256];           // by value: the page that holds it throughout; 0: none, but for
+} mrc__uni_table;                   // the value 0, whose page is page 0
+
+static inline unsigned mrc__uni_at(const mrc__uni_table *t, uint32_t cp) {
+    return t->bytes[(size_t)t->page[cp >> 8] << 8 | (cp & 255)];
+}
+
+// A page that holds `value` throughout, or page 0 where memory is out.
+static size_t mrc__uni_page_new(const mrc_allocator *host, mrc__uni_table *t, unsigned value) {
+    void *to = t->bytes;
+    if (!mrc__grow(host, &to, &t->capacity, t->n + 1, 256)) return 0;
+    t->bytes = to;
+    memset(t->bytes + (t->n << 8), (int)value, 256);
+    return t->n++;
+}
+
+// Sets bits of the code points first to last; 0: out of memory.
+static int mrc__uni_set(const mrc_allocator *host, mrc__uni_table *t, uint32_t first, uint32_t last,
+                        unsigned bits) {
+    for (uint32_t p = first >> 8; p <= last >> 8; p++) {
+        const size_t from = p == first >> 8 ? first & 255 : 0;
+        const size_t to = p == last >> 8 ? last & 255 : 255;
+        size_t page = t->page[p];
+        const unsigned value = t->bytes[page << 8];
+        if (t->shared[value] == page) {             // it holds this value throughout
+            if ((value & bits) == bits) continue;
+            const int whole = from == 0 && to == 255;
+            const unsigned wanted = whole ? value | bits : value;
+            page = whole ? t->shared[wanted] : 0;
+            if (!page) page = mrc__uni_page_new(host, t, wanted);
+            if (!page) return 0;
+            t->page[p] = (uint16_t)page;
+            if (whole) t->shared[wanted] = (uint16_t)page;
+            if (whole) continue;
+        }
+        uint8_t *at = t->bytes + (page << 8);
+        for (size_t i = from; i <= to; i++) at[i] = (uint8_t)(at[i] | bits);
+    }
+    return 1;
+}
+
+// Sets bits of the ranges that have one of the bits `from`; 0: out of memory.
+static int mrc__uni_set_ranges(const mrc_allocator *host, mrc__uni_table *t,
+                               const mrc__uni_range *range, size_t n, unsigned from,
+                               unsigned bits) {
+    for (size_t i = 0; i < n; i++) {
+        if ((range[i].value & from)
+            && !mrc__uni_set(host, t, range[i].first, range[i].last, bits)) return 0;
+    }
+    return 1;
+}
+// ... of every step-th code point of some ranges, and of runs.
+static int mrc__uni_set_lowers(const mrc_allocator *host, mrc__uni_table *t,
+                               const mrc__uni_lower *l, size_t n, unsigned bits) {
+    for (const mrc__uni_lower *end = l + n; l < end; l++) {
+        if (l->step == 1 && !mrc__uni_set(host, t, l->first, l->last, bits)) return 0;
+        for (uint32_t cp = l->first; l->step > 1 && cp <= l->last; cp += l->step) {
+            if (!mrc__uni_set(host, t, cp, cp, bits)) return 0;
+        }
+    }
+    return 1;
+}
+static int mrc__uni_set_runs(const mrc_allocator *host, mrc__uni_table *t, const mrc__uni_run *run,
+                             size_t n, unsigned bits) {
+    for (size_t i = 0; i < n; i++) {
+        if (!mrc__uni_set(host, t, run[i].first, run[i].first + run[i].count - 1, bits)) return 0;
+    }
+    return 1;
+}
+
+static void mrc__uni_table_free(const mrc_allocator *host, mrc__uni_table *t) {
+    if (!t) return;
+    if (t->bytes) host->free(host->user, t->bytes);
+    host->free(host->user, t);
+}
+// A table of zeros; NULL: out of memory.
+static mrc__uni_table *mrc__uni_table_new(const mrc_allocator *host) {
+    mrc__uni_table *t = mrc__host_zalloc(host, sizeof *t);
+    void *to = NULL;
+    if (!t) return NULL;
+    if (mrc__grow(host, &to, &t->capacity, 256, 256)) {
+        t->bytes = to;
+        memset(t->bytes, 0, 256);
+        t->n = 1;
+        return t;
+    }
+    mrc__uni_table_free(host, t);
+    return NULL;
+}
 
 // mrc_utf8_next() of s .. end, which is not empty, with the two lengths that most text has in line.
 static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char *end,
@@ -17527,10 +17687,10 @@ struct mrc_tokenizer {
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     int               added_byte[MRC__TOK_PASSES];      // the one first byte; -1: none; 256: many
-    uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
-    uint8_t          *kinds;        // by code point: MRC__KIND_*
-    uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
-    uint8_t          *atoms;        // by code point: what regular expressions ask for; likewise
+    mrc__uni_table   *classes;      // by code point: what BERT's pipeline and the forms ask for
+    mrc__uni_table   *kinds;        // by code point: MRC__KIND_*
+    mrc__uni_table   *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
+    mrc__uni_table   *atoms;        // by code point: what regular expressions ask for; likewise
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
     uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
@@ -17569,14 +17729,15 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
 MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
-    void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->atoms, tok->token_at, tok->scores, tok->seconds, tok->byte_ranks,
-                             tok->wholes, tok->wholes_seen };
+    void *const blocks[] = { tok->roots, tok->flags, tok->token_at, tok->scores, tok->seconds,
+                             tok->byte_ranks, tok->wholes, tok->wholes_seen };
+    mrc__uni_table *const tables[] = { tok->classes, tok->kinds, tok->clusters, tok->atoms };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
     mrc__tok_trie_free(&host, &tok->pairs);
     for (int p = 0; p < MRC__TOK_PASSES; p++) mrc__tok_trie_free(&host, &tok->added[p]);
+    for (int k = 0; k < 4; k++) mrc__uni_table_free(&host, tables[k]);
     mrc__tok_program_free(&host, &tok->normalizer);
     mrc__tok_program_free(&host, &tok->pre_tokenizer);
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
@@ -18199,58 +18360,45 @@ enum {
     MRC__FORM_COMPOSES = 64         // NFC may change it or join it to what stands before it
 };
 
-static void mrc__tok_set_ranges(uint8_t *to, const mrc__uni_range *range, size_t n, unsigned from,
-                                unsigned bit) {
-    for (size_t i = 0; i < n; i++) {
-        if (!(range[i].value & from)) continue;
-        for (uint32_t cp = range[i].first; cp <= range[i].last; cp++) to[cp] |= (uint8_t)bit;
-    }
-}
-
 static mrc_status mrc__tok_read_kinds(mrc__tok_source *src, mrc_tokenizer *tok) {
+    // What the flags of the generated tables are called here.
     static const unsigned moved[][2] = { { 1, MRC__KIND_ACCENT }, { 2, MRC__KIND_DIGIT },
                                          { 4, MRC__KIND_WORD } };
+    static const unsigned gpt2[] = { MRC__KIND_SPACE, MRC__KIND_LETTER, MRC__KIND_NUMBER };
     const mrc__unicode *u = &mrc__unicode_tables;
+    const mrc_allocator *host = &tok->host;
     if (tok->kinds) return MRC_OK;
-    uint8_t *k = tok->kinds = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
-    if (!k) return mrc__tok_no_memory(src);
-    for (size_t i = 0; i < u->n_gpt2; i++) {        // SPACE, LETTER and NUMBER have the same bits
-        for (uint32_t cp = u->gpt2[i].first; cp <= u->gpt2[i].last; cp++)
-            k[cp] = (uint8_t)u->gpt2[i].value;
+    mrc__uni_table *k = tok->kinds = mrc__uni_table_new(host);
+    int good = k && mrc__uni_set_ranges(host, k, u->classes, u->n_classes, MRC__UNI_PUNCT,
+                                        MRC__KIND_PUNCT);
+    for (size_t i = 0; good && i < 3; i++) {        // these three have the same bits there
+        good = mrc__uni_set_ranges(host, k, u->gpt2, u->n_gpt2, gpt2[i], gpt2[i])
+            && mrc__uni_set_ranges(host, k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
     }
-    mrc__tok_set_ranges(k, u->classes, u->n_classes, MRC__UNI_PUNCT, MRC__KIND_PUNCT);
-    for (size_t i = 0; i < 3; i++) {
-        mrc__tok_set_ranges(k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
-    }
-    return MRC_OK;
+    return good ? MRC_OK : mrc__tok_no_memory(src);
 }
 
-// The byte per code point of BERT's pipeline, with the bits of stages that are off cleared; the
-// forms read the same table with every bit set.
+// The flags of BERT's pipeline, without those of stages that are off; the forms read the same table
+// with every flag.
 static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok, int lower,
                                         int strip, unsigned off) {
     const mrc__unicode *u = &mrc__unicode_tables;
-    uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
-    if (!c) return mrc__tok_no_memory(src);
+    const mrc_allocator *host = &tok->host;
+    mrc__uni_table *c = tok->classes = mrc__uni_table_new(host);
     unsigned keep = ~off;
     if (!strip) keep &= ~(unsigned)MRC__UNI_MARK;
-    for (size_t i = 0; i < u->n_classes; i++) {
-        for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
-            c[cp] = (uint8_t)(u->classes[i].value & keep);
+    int good = c != NULL;
+    for (size_t i = 0; good && i < u->n_classes; i++) {
+        good = mrc__uni_set(host, c, u->classes[i].first, u->classes[i].last,
+                            u->classes[i].value & keep);
     }
-    for (size_t i = 0; strip && i < u->n_combining; i++) {
-        for (uint32_t cp = u->combining[i].first; cp <= u->combining[i].last; cp++)
-            c[cp] |= MRC__UNI_COMBINING;
-    }
-    for (size_t i = 0; strip && i < u->n_runs; i++) {
-        for (uint32_t k = 0; k < u->runs[i].count; k++) c[u->runs[i].first + k] |= MRC__UNI_NFD;
-    }
-    for (uint32_t cp = 0xAC00; strip && cp <= 0xD7A3; cp++) c[cp] |= MRC__UNI_NFD;
-    for (size_t i = 0; lower && i < u->n_lowers; i++) {
-        const mrc__uni_lower *l = &u->lowers[i];
-        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) c[cp] |= MRC__UNI_LOWER;
-    }
-    return MRC_OK;
+    if (good && strip)
+        good = mrc__uni_set_ranges(host, c, u->combining, u->n_combining, UINT32_MAX,
+                                   MRC__UNI_COMBINING)
+            && mrc__uni_set_runs(host, c, u->runs, u->n_runs, MRC__UNI_NFD)
+            && mrc__uni_set(host, c, 0xAC00, 0xD7A3, MRC__UNI_NFD);
+    if (good && lower) good = mrc__uni_set_lowers(host, c, u->lowers, u->n_lowers, MRC__UNI_LOWER);
+    return good ? MRC_OK : mrc__tok_no_memory(src);
 }
 
 // The last of n records that begins at or before cp; its first member is a code point.
@@ -18272,7 +18420,7 @@ static uint32_t mrc__tok_lower(uint32_t cp) {
 }
 static uint32_t mrc__tok_combining(const mrc_tokenizer *tok, uint32_t cp) {
     const mrc__unicode *u = &mrc__unicode_tables;
-    if (!(tok->classes[cp] & MRC__UNI_COMBINING)) return 0;
+    if (!(mrc__uni_at(tok->classes, cp) & MRC__UNI_COMBINING)) return 0;
     return u->combining[mrc__tok_search(u->combining, u->n_combining, sizeof *u->combining,
                                         cp)].value;
 }
@@ -18334,10 +18482,10 @@ static void mrc__tok_mark_add(mrc__tok_run *r, uint32_t cp, uint32_t order, uint
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Keeps the code points without these bits.
-static void mrc__tok_filter(mrc__tok_run *r, const uint8_t *table, unsigned bits) {
+static void mrc__tok_filter(mrc__tok_run *r, const mrc__uni_table *table, unsigned bits) {
     size_t n = 0;
     for (size_t i = 0; i < r->text.n; i++) {
-        if (!(table[r->text.at[i].cp] & bits)) r->text.at[n++] = r->text.at[i];
+        if (!(mrc__uni_at(table, r->text.at[i].cp) & bits)) r->text.at[n++] = r->text.at[i];
     }
     r->text.n = n;
 }
@@ -18353,7 +18501,7 @@ static void mrc__norm_clean(mrc__tok_run *r, const mrc__tok_step *s) {
     (void)s;
     mrc__tok_filter(r, r->tok->classes, MRC__UNI_DROP);
     for (size_t i = 0; i < r->text.n; i++) {
-        if (r->tok->classes[r->text.at[i].cp] & MRC__UNI_SPACE) r->text.at[i].cp = ' ';
+        if (mrc__uni_at(r->tok->classes, r->text.at[i].cp) & MRC__UNI_SPACE) r->text.at[i].cp = ' ';
     }
 }
 static void mrc__norm_chinese(mrc__tok_run *r, const mrc__tok_step *s) {
@@ -18361,7 +18509,7 @@ static void mrc__norm_chinese(mrc__tok_run *r, const mrc__tok_step *s) {
     r->spare.n = 0;
     for (size_t i = 0; i < r->text.n; i++) {
         const mrc__tok_char *c = &r->text.at[i];
-        int around = (r->tok->classes[c->cp] & MRC__UNI_CJK) != 0;
+        int around = (mrc__uni_at(r->tok->classes, c->cp) & MRC__UNI_CJK) != 0;
         if (around) mrc__tok_chars_put(r, &r->spare, ' ', c->begin, c->end);
         mrc__tok_chars_put(r, &r->spare, c->cp, c->begin, c->end);
         if (around) mrc__tok_chars_put(r, &r->spare, ' ', c->begin, c->end);
@@ -18380,7 +18528,7 @@ static void mrc__norm_lowercase(mrc__tok_run *r, const mrc__tok_step *s) {
     for (size_t i = 0; i < r->text.n; i++) {
         mrc__tok_char *c = &r->text.at[i];
         two += c->cp == 0x130;
-        if (c->cp != 0x130 && (r->tok->classes[c->cp] & MRC__UNI_LOWER)) {
+        if (c->cp != 0x130 && (mrc__uni_at(r->tok->classes, c->cp) & MRC__UNI_LOWER)) {
             c->cp = c->cp < 0x80 ? c->cp + 32 : mrc__tok_lower(c->cp);
         }
     }
@@ -18420,7 +18568,7 @@ static inline void mrc__norm_part(mrc__tok_run *r, uint32_t cp, uint32_t follows
 static size_t mrc__norm_compatible(const mrc_tokenizer *tok, uint32_t cp, const uint16_t **parts,
                                    uint32_t *single) {
     const mrc__unicode *u = &mrc__unicode_tables;
-    if (!(tok->clusters[cp] & MRC__FORM_COMPATIBLE)) return 0;
+    if (!(mrc__uni_at(tok->clusters, cp) & MRC__FORM_COMPATIBLE)) return 0;
     size_t at = mrc__tok_search(u->compatible, u->n_compatible, sizeof *u->compatible, cp);
     const mrc__uni_lower *l = &u->compatible[at];
     if (cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0) {
@@ -18442,7 +18590,7 @@ static void mrc__norm_decompose(mrc__tok_run *r, int compatible) {
         size_t n = compatible ? mrc__norm_compatible(r->tok, cp, &parts, &single) : 0;
         for (size_t k = 0; k < n; k++) mrc__norm_part(r, parts ? parts[k] : single, k > 0);
         if (n) continue;
-        n = r->tok->classes[cp] & MRC__UNI_NFD ? mrc__tok_decompose(cp, part) : 0;
+        n = mrc__uni_at(r->tok->classes, cp) & MRC__UNI_NFD ? mrc__tok_decompose(cp, part) : 0;
         for (size_t k = 0; k < n; k++) mrc__norm_part(r, part[k], k > 0);
         if (!n) mrc__norm_part(r, cp, 0);
     }
@@ -18481,9 +18629,9 @@ static void mrc__norm_compose(mrc__tok_run *r) {
     r->n_changes = n;
 }
 
-static int mrc__norm_any(const mrc__tok_run *r, const uint8_t *table, unsigned bits) {
+static int mrc__norm_any(const mrc__tok_run *r, const mrc__uni_table *table, unsigned bits) {
     unsigned any = 0;
-    for (size_t i = 0; i < r->text.n; i++) any |= table[r->text.at[i].cp];
+    for (size_t i = 0; i < r->text.n; i++) any |= mrc__uni_at(table, r->text.at[i].cp);
     return (any & bits) != 0;
 }
 static void mrc__norm_form(mrc__tok_run *r, int compatible, int compose) {
@@ -18517,10 +18665,12 @@ static void mrc__norm_nfkc(mrc__tok_run *r, const mrc__tok_step *s) {
 // Strip, Prepend, Replace
 //
 static void mrc__norm_strip(mrc__tok_run *r, const mrc__tok_step *s) {
-    const uint8_t *k = r->tok->kinds;
+    const mrc__uni_table *k = r->tok->kinds;
     size_t begin = 0, end = r->text.n;
-    while (s->left && begin < end && (k[r->text.at[begin].cp] & MRC__KIND_SPACE)) begin++;
-    while (s->right && begin < end && (k[r->text.at[end - 1].cp] & MRC__KIND_SPACE)) end--;
+    while (s->left && begin < end
+           && (mrc__uni_at(k, r->text.at[begin].cp) & MRC__KIND_SPACE)) begin++;
+    while (s->right && begin < end
+           && (mrc__uni_at(k, r->text.at[end - 1].cp) & MRC__KIND_SPACE)) end--;
     if (begin) memmove(r->text.at, r->text.at + begin, (end - begin) * sizeof *r->text.at);
     r->text.n = end - begin;
 }
@@ -18623,13 +18773,13 @@ static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
 // The end of the cluster that begins at c[i].
 static size_t mrc__cluster_end(const mrc__tok_run *r, size_t i) {
     const mrc__tok_char *c = r->text.at;
-    const uint8_t *k = r->tok->clusters;
+    const mrc__uni_table *k = r->tok->clusters;
     size_t n = r->text.n;
-    while ((k[c[i].cp] & MRC__CLUSTER_PREPEND) && i + 1 < n
-           && !(k[c[i + 1].cp] & MRC__CLUSTER_BREAK)) i++;
+    while ((mrc__uni_at(k, c[i].cp) & MRC__CLUSTER_PREPEND) && i + 1 < n
+           && !(mrc__uni_at(k, c[i + 1].cp) & MRC__CLUSTER_BREAK)) i++;
     if (c[i].cp == '\r' && i + 1 < n && c[i + 1].cp == '\n') return i + 2;
-    if (k[c[i].cp] & MRC__CLUSTER_BREAK) return i + 1;
-    for (i++; i < n && (k[c[i].cp] & MRC__CLUSTER_EXTEND); ) i++;
+    if (mrc__uni_at(k, c[i].cp) & MRC__CLUSTER_BREAK) return i + 1;
+    for (i++; i < n && (mrc__uni_at(k, c[i].cp) & MRC__CLUSTER_EXTEND); ) i++;
     return i;
 }
 
@@ -18652,7 +18802,7 @@ static size_t mrc__charsmap_cluster(mrc__tok_run *r, const mrc__tok_step *s, siz
     }
     for (; i < end; i++) {
         size_t n = mrc_utf8_encode(c[i].cp, (char *)key);
-        int maps = r->tok->clusters[c[i].cp] & MRC__CLUSTER_MAPS;
+        int maps = mrc__uni_at(r->tok->clusters, c[i].cp) & MRC__CLUSTER_MAPS;
         text = maps ? mrc__charsmap_find(&s->map, key, n) : NULL;
         if (text) mrc__charsmap_put(r, 1, text);
         else mrc__tok_change_add(r, c[i].cp, 0);
@@ -18661,16 +18811,16 @@ static size_t mrc__charsmap_cluster(mrc__tok_run *r, const mrc__tok_step *s, siz
 }
 
 static void mrc__norm_precompiled(mrc__tok_run *r, const mrc__tok_step *s) {
-    const uint8_t *k = r->tok->clusters;
+    const mrc__uni_table *k = r->tok->clusters;
     size_t i = 0, n = r->text.n;
-    while (i < n && !(k[r->text.at[i].cp] & MRC__CLUSTER_LOOK)) i++;
+    while (i < n && !(mrc__uni_at(k, r->text.at[i].cp) & MRC__CLUSTER_LOOK)) i++;
     if (i == n) return;
     // Begin one code point earlier: it may be of the cluster, and it bears what is removed.
     size_t from = i > 1 ? i - 2 : 0;
     r->n_changes = 0;
     for (i = from; i < n && !r->failed; ) {
-        int clean = !(k[r->text.at[i].cp] & MRC__CLUSTER_LOOK)
-                 && (i + 1 == n || !(k[r->text.at[i + 1].cp] & MRC__CLUSTER_EXTEND));
+        int clean = !(mrc__uni_at(k, r->text.at[i].cp) & MRC__CLUSTER_LOOK)
+                 && (i + 1 == n || !(mrc__uni_at(k, r->text.at[i + 1].cp) & MRC__CLUSTER_EXTEND));
         if (clean) mrc__tok_change_add(r, r->text.at[i++].cp, 0);
         else i = mrc__charsmap_cluster(r, s, i);
     }
@@ -18679,28 +18829,28 @@ static void mrc__norm_precompiled(mrc__tok_run *r, const mrc__tok_step *s) {
 
 // The table of clusters and forms, made when the first step asks for it.
 static mrc_status mrc__tok_read_clusters(mrc__tok_source *src, mrc_tokenizer *tok) {
-    static const unsigned moved[][2] = { { 8, MRC__CLUSTER_EXTEND }, { 16, MRC__CLUSTER_PREPEND },
+    static const unsigned moved[][2] = { { 8, MRC__CLUSTER_EXTEND | MRC__CLUSTER_LOOK },
+                                         { 16, MRC__CLUSTER_PREPEND | MRC__CLUSTER_LOOK },
                                          { 32, MRC__CLUSTER_BREAK } };
     const mrc__unicode *u = &mrc__unicode_tables;
+    const mrc_allocator *host = &tok->host;
     if (tok->clusters) return MRC_OK;
-    uint8_t *k = tok->clusters = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
-    if (!k) return mrc__tok_no_memory(src);
-    for (size_t i = 0; i < 3; i++) {
-        mrc__tok_set_ranges(k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
+    mrc__uni_table *k = tok->clusters = mrc__uni_table_new(host);
+    int good = k != NULL;
+    for (size_t i = 0; good && i < 3; i++) {
+        good = mrc__uni_set_ranges(host, k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
     }
-    mrc__tok_set_ranges(k, u->combining, u->n_combining, UINT32_MAX, MRC__FORM_COMPOSES);
-    mrc__tok_set_ranges(k, u->apart, u->n_apart, UINT32_MAX, MRC__FORM_COMPOSES);
-    for (size_t i = 0; i < u->n_compatible; i++) {
-        const mrc__uni_lower *l = &u->compatible[i];
-        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) k[cp] |= MRC__FORM_COMPATIBLE;
-    }
-    for (size_t i = 0; i < u->n_compatible_runs; i++) {
-        const mrc__uni_run *run = &u->compatible_runs[i];
-        for (uint32_t n = 0; n < run->count; n++) k[run->first + n] |= MRC__FORM_COMPATIBLE;
-    }
-    for (uint32_t cp = 0x1161; cp <= 0x1175; cp++) k[cp] |= MRC__FORM_COMPOSES;
-    for (uint32_t cp = 0x11A8; cp <= 0x11C2; cp++) k[cp] |= MRC__FORM_COMPOSES;
-    return MRC_OK;
+    good = good
+        && mrc__uni_set_ranges(host, k, u->combining, u->n_combining, UINT32_MAX,
+                               MRC__FORM_COMPOSES)
+        && mrc__uni_set_ranges(host, k, u->apart, u->n_apart, UINT32_MAX, MRC__FORM_COMPOSES)
+        && mrc__uni_set_lowers(host, k, u->compatible, u->n_compatible, MRC__FORM_COMPATIBLE)
+        && mrc__uni_set_runs(host, k, u->compatible_runs, u->n_compatible_runs,
+                             MRC__FORM_COMPATIBLE)
+        && mrc__uni_set(host, k, 0x1161, 0x1175, MRC__FORM_COMPOSES)        // conjoining jamo
+        && mrc__uni_set(host, k, 0x11A8, 0x11C2, MRC__FORM_COMPOSES)
+        && mrc__uni_set(host, k, '\r', '\r', MRC__CLUSTER_LOOK);
+    return good ? MRC_OK : mrc__tok_no_memory(src);
 }
 
 // What composes, from the decompositions: those of two code points first, as longer ones are a
@@ -18725,11 +18875,41 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
                 if (!mrc__tok_edge_put(&tok->host, &tok->pairs, mrc__tok_key(a, part[length - 1]),
                                        &node)) return mrc__tok_no_memory(src);
                 tok->pairs.nodes[node].value = (int32_t)cp;
-                tok->clusters[part[length - 1]] |= MRC__FORM_COMPOSES;
+                if (!mrc__uni_set(&tok->host, tok->clusters, part[length - 1], part[length - 1],
+                                  MRC__FORM_COMPOSES)) return mrc__tok_no_memory(src);
             }
         }
     }
     return MRC_OK;
+}
+
+// How many code points from cp on begin with bytes that no key of the map begins with; cp is the
+// first one that begins so.  0: keys begin with all bytes of its UTF-8 but the last.
+static uint32_t mrc__charsmap_dead(const mrc__tok_charsmap *map, uint32_t cp) {
+    unsigned char key[4];
+    size_t at, n = mrc_utf8_encode(cp, (char *)key);
+    for (size_t i = 1; i < n; i++) {
+        const uint32_t behind = (uint32_t)1 << 6 * (n - i);     // that share the first i bytes
+        if (mrc__charsmap_walk(map, key, i, &at) == 0) return behind - (cp & (behind - 1));
+    }
+    return 0;
+}
+
+// Marks what the map changes alone; 0: out of memory.
+static int mrc__charsmap_mark(mrc_tokenizer *tok, const mrc__tok_charsmap *map) {
+    for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
+        unsigned char key[4];
+        if (cp == 0xD800) cp = 0xE000;
+        if (cp % 64 == 0) {                         // 64 code points share all bytes but one
+            const uint32_t dead = mrc__charsmap_dead(map, cp);
+            if (dead) cp += dead - 1;
+            if (dead) continue;
+        }
+        if (mrc__charsmap_find(map, key, mrc_utf8_encode(cp, (char *)key))
+            && !mrc__uni_set(&tok->host, tok->clusters, cp, cp,
+                             MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS)) return 0;
+    }
+    return 1;
 }
 
 // Takes over a charsmap: u32 size of the double array in bytes, the double array, the texts.
@@ -18750,21 +18930,7 @@ static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mr
     memcpy(block + size, data + 4 + size, bytes - 4 - size);
     block[bytes - 4] = 0;
     s->map = (mrc__tok_charsmap){ units, block + size, size / 4, bytes - 4 - size + 1 };
-    uint8_t *k = tok->clusters;
-    int alive = 1;
-    for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
-        unsigned char key[4];
-        if (cp == 0xD800) cp = 0xE000;
-        if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
-        if (!alive && cp % 64) continue;
-        size_t at, n = mrc_utf8_encode(cp, (char *)key);
-        // 64 code points share all bytes but one.
-        alive = cp < 0x80 || mrc__charsmap_walk(&s->map, key, n - 1, &at) != 0;
-        if (!alive || !mrc__charsmap_find(&s->map, key, n)) continue;
-        k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
-    }
-    k['\r'] |= MRC__CLUSTER_LOOK;
-    return MRC_OK;
+    return mrc__charsmap_mark(tok, &s->map) ? MRC_OK : mrc__tok_no_memory(src);
 }
 
 // The value of a base64 digit; -1: it is none.
@@ -18850,9 +19016,10 @@ typedef struct mrc__regex_list {
 } mrc__regex_list;
 
 // The sets that a code point is of, a bit each.
-static inline uint64_t mrc__regex_sets(const mrc__tok_regex *x, const uint8_t *atoms, uint32_t cp) {
+static inline uint64_t mrc__regex_sets(const mrc__tok_regex *x, const mrc__uni_table *atoms,
+                                       uint32_t cp) {
     if (cp < 128) return x->ascii[cp];
-    uint64_t sets = x->atom[atoms[cp]];
+    uint64_t sets = x->atom[mrc__uni_at(atoms, cp)];
     for (size_t i = 0; i < x->n_ranges; i++) {
         if (cp >= x->range[i].first && cp <= x->range[i].last)
             sets |= (uint64_t)1 << x->range[i].set;
@@ -18914,7 +19081,7 @@ static void mrc__regex_list_dead(mrc__tok_run *r, const mrc__tok_regex *x,
 static int mrc__match_regex(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                             size_t n, size_t at, size_t *begin, size_t *end) {
     const mrc__tok_regex *x = s->regex;
-    const uint8_t *atoms = r->tok->atoms;
+    const mrc__uni_table *atoms = r->tok->atoms;
     mrc__regex_list list[2], *now = &list[0], *next = &list[1];
     uint64_t sets = at < n ? mrc__regex_sets(x, atoms, c[at].cp) : 0;
     int found = 0;
@@ -19254,19 +19421,18 @@ static int mrc__regex_choice(mrc__regex_reader *p, int depth) {
 // The atoms of all code points, made when the first regular expression asks for them.
 static mrc_status mrc__tok_read_atoms(mrc__tok_source *src, mrc_tokenizer *tok) {
     const mrc__unicode *u = &mrc__unicode_tables;
-    size_t cp = 0;
+    uint32_t cp = 0;
     if (tok->atoms) return MRC_OK;
-    MRC__TRY(mrc__tok_read_kinds(src, tok));
-    uint8_t *a = tok->atoms = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
-    if (!a) return mrc__tok_no_memory(src);
-    for (size_t i = 0; i < u->n_categories; i++) {
-        for (unsigned k = u->categories[i] >> 5; k > 0 && cp < MRC__UNI_POINTS; k--)
-            a[cp++] = u->categories[i] & 31;
+    mrc__uni_table *a = tok->atoms = mrc__uni_table_new(&tok->host);
+    int good = a && mrc__uni_set_ranges(&tok->host, a, u->gpt2, u->n_gpt2, MRC__KIND_SPACE,
+                                        MRC__ATOM_SPACE);
+    for (size_t i = 0; good && i < u->n_categories; i++) {
+        uint32_t n = u->categories[i] >> 5;
+        if (n > MRC__UNI_POINTS - cp) n = MRC__UNI_POINTS - cp;
+        if (n) good = mrc__uni_set(&tok->host, a, cp, cp + n - 1, u->categories[i] & 31);
+        cp += n;
     }
-    for (cp = 0; cp < MRC__UNI_POINTS; cp++) {
-        if (tok->kinds[cp] & MRC__KIND_SPACE) a[cp] |= MRC__ATOM_SPACE;
-    }
-    return MRC_OK;
+    return good ? MRC_OK : mrc__tok_no_memory(src);
 }
 static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *text,
                                   mrc__tok_step *s) {
@@ -19284,7 +19450,7 @@ static mrc_status mrc__regex_read(mrc__tok_source *src, mrc_tokenizer *tok, cons
                              "is not supported: %s (at byte %zu of %zu)", text->string, p.wrong,
                              (size_t)(p.s - (const unsigned char *)text->string), text->bytes);
     for (uint32_t cp = 0; cp < 128; cp++) {
-        x->ascii[cp] = x->atom[tok->atoms[cp]];
+        x->ascii[cp] = x->atom[mrc__uni_at(tok->atoms, cp)];
         for (size_t i = 0; i < x->n_ranges; i++) {
             if (cp >= x->range[i].first && cp <= x->range[i].last)
                 x->ascii[cp] |= (uint64_t)1 << x->range[i].set;
@@ -19325,10 +19491,13 @@ static int mrc__match_literal(mrc__tok_run *r, const mrc__tok_step *s,
     }
     return 0;
 }
+static inline int mrc__is_kind(const mrc__tok_run *r, const mrc__tok_char *c, unsigned kind) {
+    return (mrc__uni_at(r->tok->kinds, c->cp) & kind) != 0;
+}
 // One code point of these kinds: s->left.
 static int mrc__match_kind(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
                            size_t n, size_t at, size_t *begin, size_t *end) {
-    while (at < n && !(r->tok->kinds[c[at].cp] & s->left)) at++;
+    while (at < n && !mrc__is_kind(r, c + at, (unsigned)s->left)) at++;
     *begin = at;
     *end = at + 1;
     return at < n;
@@ -19345,9 +19514,6 @@ static int mrc__match_blanks(mrc__tok_run *r, const mrc__tok_step *s, const mrc_
         return 1;
     }
     return 0;
-}
-static inline int mrc__is_kind(const mrc__tok_run *r, const mrc__tok_char *c, unsigned kind) {
-    return (r->tok->kinds[c->cp] & kind) != 0;
 }
 static size_t mrc__skip_kind(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
                              unsigned kind) {
@@ -19636,6 +19802,12 @@ static uint32_t mrc__bpe_char(unsigned byte) {
     if (byte >= 127 && byte < 161) return 256 + 33 + byte - 127;
     return byte == 173 ? 256 + 67 : byte;
 }
+// The byte that such a character stands for; 256: none.
+static unsigned mrc__bpe_byte(uint32_t cp) {
+    if (cp >= 256) return cp < 256 + 33 ? cp - 256 : cp < 256 + 67 ? cp - 256 - 33 + 127
+                        : cp == 256 + 67 ? 173 : 256;
+    return mrc__bpe_char(cp) == cp ? cp : 256;
+}
 static void mrc__pre_byte_level(mrc__tok_run *r, const mrc__tok_step *s) {
     size_t most;
     if (s->left) {                  // first a text with the spaces, parts beside each other
@@ -19800,7 +19972,7 @@ static inline void mrc__tok_word_add(mrc__tok_run *r, uint32_t cp, int32_t from)
 //
 // Pre-tokenizer: white space ends a word, punctuation is one.
 static void mrc__tok_put(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    unsigned k = r->tok->classes[cp];
+    unsigned k = mrc__uni_at(r->tok->classes, cp);
     if (k & (MRC__UNI_SPACE | MRC__UNI_PUNCT)) mrc__tok_word_end(r);
     if (!(k & MRC__UNI_SPACE)) mrc__tok_word_add(r, cp, from);
     if (k & MRC__UNI_PUNCT) mrc__tok_word_end(r);
@@ -19808,7 +19980,7 @@ static void mrc__tok_put(mrc__tok_run *r, uint32_t cp, int32_t from) {
 
 // Drops marks, lower case.  A code point at a time: no final sigma, and only U+0130 becomes two.
 static void mrc__tok_put_lower(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    unsigned k = r->tok->classes[cp];
+    unsigned k = mrc__uni_at(r->tok->classes, cp);
     if (k & MRC__UNI_MARK) return;
     if (!(k & MRC__UNI_LOWER)) {
         mrc__tok_put(r, cp, from);
@@ -19841,7 +20013,7 @@ static void mrc__tok_put_part(mrc__tok_run *r, uint32_t cp, uint32_t follows, in
 
 static void mrc__tok_put_nfd(mrc__tok_run *r, uint32_t cp, int32_t from) {
     uint32_t part[4];
-    if (!(r->tok->classes[cp] & MRC__UNI_NFD)) {
+    if (!(mrc__uni_at(r->tok->classes, cp) & MRC__UNI_NFD)) {
         mrc__tok_put_part(r, cp, 0, from);
         return;
     }
@@ -19856,11 +20028,11 @@ static void mrc__tok_boundary(mrc__tok_run *r) {
 
 static int32_t mrc__tok_bert_segment(mrc__tok_run *r, const unsigned char *s,
                                      const unsigned char *end, int32_t at) {
-    const uint8_t *classes = r->tok->classes;
+    const mrc__uni_table *classes = r->tok->classes;
     for (; s < end; at++) {
         uint32_t cp = 0;
         s += mrc__tok_decode(s, end, &cp);
-        unsigned k = classes[cp];
+        unsigned k = mrc__uni_at(classes, cp);
         if (k == 0 && r->n_marks == 0) {
             mrc__tok_word_add(r, cp, at);
         } else if (!(k & MRC__UNI_DROP)) {
@@ -20206,7 +20378,7 @@ static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char
     uint32_t cp = 0;
     if (p == end) return 0xFF;
     *bytes = mrc__tok_decode(p, end, &cp);
-    return r->tok->kinds[cp] & MRC__KIND_NOT_OTHER;
+    return mrc__uni_at(r->tok->kinds, cp) & MRC__KIND_NOT_OTHER;
 }
 
 // Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
@@ -20237,7 +20409,7 @@ static inline size_t mrc__bpe_contraction(const unsigned char *p, const unsigned
 static const unsigned char *mrc__bpe_span(const mrc__tok_run *r, const unsigned char *s,
                                           const unsigned char *end, int taken, int32_t *chars,
                                           int *plain) {
-    const uint8_t *kinds = r->tok->kinds;
+    const mrc__uni_table *kinds = r->tok->kinds;
     const unsigned char *p = s, *last = s;
     size_t bytes = taken ? 0 : mrc__bpe_contraction(s, end);
     uint32_t cp;
@@ -20262,7 +20434,7 @@ static const unsigned char *mrc__bpe_span(const mrc__tok_run *r, const unsigned 
         cp = *p;
         bytes = 1;
         if (cp >= 0x80) bytes = mrc__tok_decode(p, end, &cp);
-        if ((kinds[cp] & MRC__KIND_NOT_OTHER) != k) break;
+        if ((mrc__uni_at(kinds, cp) & MRC__KIND_NOT_OTHER) != k) break;
         if (cp == 0xFFFD) *plain = 0;
     }
     *chars = n;
@@ -20550,13 +20722,19 @@ static size_t mrc__bpe_bytes_of(const char *text, unsigned char bytes[MRC__BPE_W
     size_t n = 0;
     for (; p < end; n++) {
         uint32_t cp = 0;
-        unsigned b = 0;
         p += mrc__tok_decode(p, end, &cp);
-        while (b < 256 && mrc__bpe_char(b) != cp) b++;
+        const unsigned b = mrc__bpe_byte(cp);
         if (b == 256 || n == MRC__BPE_WHOLE) return 0;
         bytes[n] = (unsigned char)b;
     }
     return n;
+}
+
+// The byte whose token this is; -1: it is no byte's.
+static int mrc__bpe_single(const mrc_tokenizer *tok, int32_t id) {
+    unsigned char bytes[MRC__BPE_WHOLE];
+    return mrc__bpe_bytes_of(tok->pool.data + tok->token_at[id], bytes) == 1
+        && tok->byte_id[bytes[0]] == id ? bytes[0] : -1;
 }
 
 // What mrc__bpe_segment() looks up; 0: out of memory.
@@ -20581,9 +20759,12 @@ static int mrc__bpe_tables(mrc_tokenizer *tok) {
         *mrc__bpe_whole_at(tok, &w, hash) = w;
         tok->wholes_seen[bit / 8] |= (uint8_t)(1 << bit % 8);
     }
-    for (size_t i = 0; i < 65536; i++) {
-        tok->byte_ranks[i] = mrc__tok_edge(&tok->merges, mrc__bpe_key(tok->byte_id[i >> 8],
-                                                                      tok->byte_id[i & 255]));
+    memset(tok->byte_ranks, 0xff, 65536 * sizeof *tok->byte_ranks);     // MRC__TOK_NONE
+    for (size_t i = 1; i < tok->merges.n_nodes; i++) {
+        const uint64_t pair = tok->merges.nodes[i].key - 1;             // see mrc__bpe_key
+        const int left = mrc__bpe_single(tok, (int32_t)(pair >> 32));
+        const int right = mrc__bpe_single(tok, (int32_t)(pair & UINT32_MAX));
+        if (left >= 0 && right >= 0) tok->byte_ranks[left << 8 | right] = (uint32_t)i;
     }
     return 1;
 }
@@ -20800,7 +20981,7 @@ static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) 
     double least = tok->scores[0];
     tok->seconds = tok->host.alloc(tok->host.user, n_seconds * sizeof *tok->seconds);
     if (!tok->seconds) return mrc__tok_no_memory(src);
-    for (size_t i = 0; i < n_seconds; i++) tok->seconds[i] = MRC__TOK_NONE;
+    memset(tok->seconds, 0xff, n_seconds * sizeof *tok->seconds);       // MRC__TOK_NONE
     for (size_t i = 1; i < t->n_nodes; i++) {       // a key is (parent << 21 | code point) + 1
         const uint64_t edge = t->nodes[i].key - 1, parent = edge >> 21;
         const uint64_t first = parent ? t->nodes[parent].key - 1 : UINT64_MAX;
@@ -20895,7 +21076,7 @@ static void mrc__tok_take_part(mrc__tok_run *r, size_t begin, size_t end) {
 // The normalized text, with its added tokens.
 static void mrc__tok_normalized(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
-    const uint8_t *k = tok->kinds;
+    const mrc__uni_table *k = tok->kinds;
     size_t at = 0, last = 0, length = 0, n = r->text.n;
     int32_t id = -1;
     at = mrc__tok_normalized_skip(tok, r->text.at, n, 0);
@@ -20919,12 +21100,13 @@ static void mrc__tok_normalized(mrc__tok_run *r) {
         at = end;
         unsigned flags = tok->flags[id];
         if ((flags & MRC__TOK_SINGLE_WORD)
-            && ((begin > 0 && (k[c[begin - 1].cp] & MRC__KIND_WORD))
-                || (end < n && (k[c[end].cp] & MRC__KIND_WORD)))) continue;
+            && ((begin > 0 && (mrc__uni_at(k, c[begin - 1].cp) & MRC__KIND_WORD))
+                || (end < n && (mrc__uni_at(k, c[end].cp) & MRC__KIND_WORD)))) continue;
         size_t first = begin;
         while ((flags & MRC__TOK_LSTRIP) && first > last
-               && (k[c[first - 1].cp] & MRC__KIND_SPACE)) first--;
-        while ((flags & MRC__TOK_RSTRIP) && end < n && (k[c[end].cp] & MRC__KIND_SPACE)) end++;
+               && (mrc__uni_at(k, c[first - 1].cp) & MRC__KIND_SPACE)) first--;
+        while ((flags & MRC__TOK_RSTRIP) && end < n
+               && (mrc__uni_at(k, c[end].cp) & MRC__KIND_SPACE)) end++;
         mrc__tok_take_part(r, last, first);
         mrc__tok_piece_add(r, id, c[first].begin, c[end - 1].end);
         if (!r->failed) r->pieces[r->n - 1].taken = (int32_t)(begin - first);
@@ -22003,7 +22185,7 @@ static int32_t mrc__tok_spaces_of(const mrc_tokenizer *tok, int32_t id, int32_t 
     *leading = *trailing = 0;
     for (uint32_t cp = 0; s < end; n++) {
         s += mrc__tok_decode(s, end, &cp);
-        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
+        int space = cp == MRC__BPE_SPACE || (mrc__uni_at(tok->kinds, cp) & MRC__KIND_SPACE);
         *trailing = space ? *trailing + 1 : 0;
         if (space && *leading == n) ++*leading;
     }
@@ -22050,9 +22232,9 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         tok->prefix_space = pre->step->left;
         tok->both = 1;
     }
-    tok->roots = mrc__host_zalloc(&tok->host, MRC__TOK_ROOTS * sizeof *tok->roots);
+    tok->roots = tok->host.alloc(tok->host.user, MRC__TOK_ROOTS * sizeof *tok->roots);
     if (!tok->roots) return mrc__tok_no_memory(src);
-    for (uint32_t cp = 0; cp < MRC__TOK_ROOTS; cp++) tok->roots[cp] = MRC__TOK_NONE;
+    memset(tok->roots, 0xff, MRC__TOK_ROOTS * sizeof *tok->roots);      // MRC__TOK_NONE
     for (size_t i = 1; i < tok->words.n_nodes; i++) {
         uint64_t cp = tok->words.nodes[i].key - 1;      // of the root's children: below 2^21
         if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
@@ -22332,14 +22514,14 @@ static size_t mrc__tok_before(const mrc_tokenizer *tok, const unsigned char *beg
     if (s == begin) return 0;
     while (p > begin && s - p < 4 && (*p & 0xC0) == 0x80) p--;
     size_t bytes = mrc__tok_decode(p, s, &cp);
-    return p + bytes == s && (tok->kinds[cp] & kind) ? bytes : 0;
+    return p + bytes == s && (mrc__uni_at(tok->kinds, cp) & kind) ? bytes : 0;
 }
 static size_t mrc__tok_after(const mrc_tokenizer *tok, const unsigned char *s,
                              const unsigned char *end, unsigned kind) {
     uint32_t cp = 0;
     if (s == end) return 0;
     size_t bytes = mrc__tok_decode(s, end, &cp);
-    return tok->kinds[cp] & kind ? bytes : 0;
+    return mrc__uni_at(tok->kinds, cp) & kind ? bytes : 0;
 }
 
 // Appends the pieces of a text that begins at code point `at` and has no added tokens of earlier
@@ -28452,15 +28634,62 @@ static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) 
     }
 }
 
-// Whether a projection stands in a folder of its own: 1_Dense or 2_Dense; its path.
-static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, char *folder) {
-    static const char *const names[] = { "1_Dense", "2_Dense", "3_Dense" };
-    if (m->config.head != MRC_HEAD_POOL && m->config.head != MRC_HEAD_TOKENS) return 0;
-    for (int i = 0; m->config.encoder.projection_size && i < 3; i++) {
-        if (mrc__path_in(ctx, folder, MRC__PATH_BYTES, dir, names[i]) != MRC_OK) return 0;
-        if (mrc_path_kind(folder) == MRC_PATH_DIR) return 1;
-    }
-    return 0;
+// The last dotted part: of "sentence_transformers.models.Pooling", Pooling.
+static const char *mrc__last_part(const char *name) {
+    const char *dot = name ? strrchr(name, '.') : NULL;
+    return dot ? dot + 1 : name ? name : "";
+}
+// A member that is a text without NUL; NULL: there is none.
+static const char *mrc__json_text(const mrc_json *object, const char *key) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return v && v->type == MRC_JSON_STRING && !memchr(v->string, 0, v->bytes) ? v->string : NULL;
+}
+// The first module of modules.json of that kind; NULL: none.
+static const mrc_json *mrc__module_find(const mrc_json *modules, const char *kind) {
+    const mrc_json *m = modules ? modules->child : NULL;
+    while (m && strcmp(mrc__last_part(mrc__json_text(m, "type")), kind) != 0) m = m->next;
+    return m;
+}
+// A JSON file of a folder; *out NULL: there is no such file.
+static mrc_status mrc__dir_json(mrc_ctx *ctx, const char *dir, const char *name, mrc_json **out) {
+    char file[MRC__PATH_BYTES];
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, dir, name));
+    if (mrc_path_kind(file) != MRC_PATH_FILE) return MRC_OK;
+    return mrc_json_load(ctx, out, file);
+}
+
+static mrc_status mrc__module_inside(mrc_ctx *ctx, const char *dir, const mrc_json *module) {
+    const char *path = module ? mrc__json_text(module, "path") : NULL;
+    if (!path || (path[0] != '/' && !strstr(path, ".."))) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/modules.json:%zu:%zu: the path %.100s leads out of "
+                     "the folder", dir, module->line, module->column, path);
+}
+
+// The folder of the module of that kind, where modules.json says that it is; "": no such module, or
+// it stands in `dir` itself.
+static mrc_status mrc__module_folder(mrc_ctx *ctx, const char *dir, const char *kind,
+                                     char *folder) {
+    mrc_json *modules;
+    char name[320];
+    *folder = 0;
+    MRC__TRY(mrc__dir_json(ctx, dir, "modules.json", &modules));
+    const mrc_json *module = mrc__module_find(modules, kind);
+    const char *path = mrc__json_text(module, "path");
+    snprintf(name, sizeof name, "%.255s", path ? path : "");
+    mrc_status s = mrc__module_inside(ctx, dir, module);
+    mrc_json_free(modules);
+    MRC__TRY(s);
+    return *name ? mrc__path_in(ctx, folder, MRC__PATH_BYTES, dir, name) : MRC_OK;
+}
+
+// The folder of a projection that stands apart; "": none does.
+static mrc_status mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir,
+                                    char *folder) {
+    *folder = 0;
+    if (m->config.head != MRC_HEAD_POOL && m->config.head != MRC_HEAD_TOKENS) return MRC_OK;
+    if (!m->config.encoder.projection_size) return MRC_OK;
+    return mrc__module_folder(ctx, dir, "Dense", folder);
 }
 
 // Two copies of one projection are the same to the bit.
@@ -28718,7 +28947,8 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
     MRC__TRY(mrc__weights_whole_head(ctx, m, f));
     char dense[MRC__PATH_BYTES];
     const char *dir = desc->dense_path ? desc->dense_path : desc->path;
-    int apart = mrc__dense_folder(ctx, m, dir, dense);
+    MRC__TRY(mrc__dense_folder(ctx, m, dir, dense));
+    const int apart = *dense != 0;
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
@@ -29362,10 +29592,15 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // >>impl.fold   adds up the gradients of a step's micro-batches, on one rank or on many
 //
 // ctx->flat.data, the flat array, has the gradients of all parameters, each tensor at a multiple of
-// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.  The sum of
-// the micro-batches is divided into slices, one for each rank.  The communicator adds the gradients
-// of all ranks to these slices, in the order of the ranks.  Without a communicator the only slice
-// is the whole sum.
+// 64 bytes.  Each micro-batch computes its gradients there and overwrites the old ones.
+// The array is cut into buckets: parameters that stand together in the list and have one depth.
+// The sum of each bucket is divided into slices, one for each rank, which owns them.  The
+// communicator adds the gradients of all ranks to these slices, in the order of the ranks.  Without
+// a communicator the only slice is the whole bucket.
+// Buckets are handed over from the last to the first, while backward goes on: a bucket when no node
+// is left on the tape that is as young as the first one that used any of its parameters.  A
+// parameter that several passes, layers or segments use waits so for the oldest of them.  A rank
+// whose micro-batch fails, or that has none, hands over all buckets too: no rank waits for it.
 // After the last micro-batch the slices are gathered into the flat array for the optimizer, unless
 // the optimizer is sharded (impl.shards): then each rank uses its own slice.
 // A slice begins a multiple of MRC_NORM_CHUNK elements after the beginning of a tensor.
@@ -29442,23 +29677,70 @@ static size_t mrc__flat_room(const mrc_tensor *t) {
     return mrc__ceil_div(t->numel, each) * each;
 }
 
-// Where the slices of a flat array of `total` elements begin: each at the first chunk that is not
-// before an equal share.
-static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t total,
-                             size_t *begin) {
+// Where the slices of a bucket begin: each at the first chunk that is not before an equal share.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, const mrc__bucket *b) {
     const size_t ranks = mrc__ranks(ctx);
     size_t at = 0, r = 1;
-    for (size_t i = 0; i < params->n; i++) {
+    for (size_t i = b->first; i < b->end; i++) {
         const mrc_tensor *t = params->list[i];
         if (!t->requires_grad) continue;
         for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
             const size_t here = at + k;
-            while (r < ranks && here >= total / ranks * r) begin[r++] = here;
+            while (r < ranks && here >= b->n / ranks * r) b->begin[r++] = here;
         }
         at += mrc__flat_room(t);
     }
-    begin[0] = 0;
-    while (r <= ranks) begin[r++] = total;
+    b->begin[0] = 0;
+    while (r <= ranks) b->begin[r++] = b->n;
+}
+
+// The buckets of these parameters, and this rank's slices of them.
+static mrc_status mrc__layout_new(mrc_ctx *ctx, const mrc_params *params, mrc__layout *out) {
+    const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
+    const mrc_tensor *last = NULL;
+    size_t each, bytes, n = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        n += !last || last->depth != t->depth;
+        last = t;
+    }
+    *out = (mrc__layout){ .n = n };
+    if (!mrc__mul(ranks + 1, sizeof(size_t), &each) || !mrc__add(each, sizeof(mrc__bucket), &each)
+        || !mrc__mul(each, n + 1, &bytes)
+        || !(out->list = mrc__host_zalloc(&ctx->host, bytes))) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
+    }
+    size_t *begin = (size_t *)(void *)(out->list + n);
+    mrc__bucket *b = NULL;
+    last = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        if (!last || last->depth != t->depth) {
+            b = b ? b + 1 : out->list;
+            *b = (mrc__bucket){ .first = i, .at = out->total, .begin = begin };
+            begin += ranks + 1;
+        }
+        last = t;
+        b->end = i + 1;
+        b->n += mrc__flat_room(t);          // the tensors exist, so their sum does not overflow
+        out->total += mrc__flat_room(t);
+        out->tensors++;
+    }
+    for (size_t k = 0; k < n; k++) {
+        b = &out->list[k];
+        mrc__flat_slices(ctx, params, b);
+        b->sum = out->own;
+        out->own += b->begin[rank + 1] - b->begin[rank];
+    }
+    return MRC_OK;
+}
+
+static int mrc__layout_equal(const mrc__layout *a, const mrc__layout *b, size_t ranks) {
+    if (a->n != b->n || a->total != b->total || a->tensors != b->tensors) return 0;
+    return a->n == 0 || !memcmp(a->list[0].begin, b->list[0].begin,
+                                a->n * (ranks + 1) * sizeof(size_t));
 }
 
 // Makes the table's entries, which point into the flat array.
@@ -29478,11 +29760,30 @@ static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
     return MRC_OK;
 }
 
+static mrc_status mrc__flat_zeros(mrc_ctx *ctx, mrc_dtype dtype, void *data, size_t n) {
+    mrc_fill_args zeros = { .n = n, .y = { dtype, n, data, 0 } };
+    return MRC__RUN(ctx, dtype, fill, &zeros);
+}
+
+// Whether the flat array is there for these parameters, as they are, and `units` micro-batches.
+static int mrc__flat_stands(const mrc_ctx *ctx, const mrc_params *params, size_t units) {
+    size_t n = 0, total = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        n += t->requires_grad != 0;
+        total += t->requires_grad ? mrc__flat_room(t) : 0;
+    }
+    return ctx->flat.list == params->serial && ctx->flat.layout.tensors == n
+        && ctx->flat.layout.total == total && ctx->flat.units >= units;
+}
+
 // Makes the flat array for these parameters, unless it is there; for steps of `units`
 // micro-batches.
 static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
-    size_t n = 0, total = 0, bytes, slice, losses;
+    size_t bytes, losses;
     const mrc_tensor *first = NULL;
+    const mrc__layout *layout = &ctx->flat.layout;
+    if (mrc__flat_stands(ctx, params, units)) return MRC_OK;
     for (size_t i = 0; i < params->n; i++) {
         const mrc_tensor *t = params->list[i];
         if (!t->requires_grad) continue;
@@ -29491,34 +29792,20 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
             return mrc__fail(ctx, MRC_ERR_ARG, "gradients: %s is %s, %s is %s", first->name,
                              mrc_dtype_name(first->dtype), t->name, mrc_dtype_name(t->dtype));
         }
-        n++;
-        total += mrc__flat_room(t);         // the tensors exist, so their sum does not overflow
     }
-    if (ctx->flat.list == params->serial && ctx->flat.n == n && ctx->flat.total == total
-        && ctx->flat.units >= units) return MRC_OK;
     mrc_grad_forget(ctx);
     if (!first) return mrc__fail(ctx, MRC_ERR_ARG, "gradients: no parameter wants one");
-    ctx->flat.begin = mrc__mul(mrc__ranks(ctx) + 1, sizeof(size_t), &bytes)
-                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!ctx->flat.begin) return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
-    ctx->flat.total = total;
-    ctx->flat.n = n;
-    ctx->flat.dtype = first->dtype;
-    mrc__flat_slices(ctx, params, total, ctx->flat.begin);
-    slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
-    if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
+    MRC__TRY(mrc__layout_new(ctx, params, &ctx->flat.layout));
+    const size_t size = mrc_dtype_bytes(ctx->flat.dtype = first->dtype);
+    if (!mrc__mul(layout->total, size, &bytes)
         || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
     ctx->flat.data = mrc__arena_alloc(&ctx->grads, bytes, 0);
-    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, slice ? slice * mrc_dtype_bytes(first->dtype) : 1,
-                                     0);
+    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, layout->own ? layout->own * size : 1, 0);
     ctx->flat.losses = mrc__arena_alloc(&ctx->grads, losses, 0);
     mrc_status s = ctx->flat.data && ctx->flat.sum && ctx->flat.losses ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
-    const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
-    mrc_fill_args zeros = { .n = total, .y = row };
-    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
-    zeros = (mrc_fill_args){ .n = slice, .y = { first->dtype, slice, ctx->flat.sum, 0 } };
-    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    if (s == MRC_OK) s = mrc__flat_zeros(ctx, first->dtype, ctx->flat.data, layout->total);
+    if (s == MRC_OK) s = mrc__flat_zeros(ctx, first->dtype, ctx->flat.sum, layout->own);
     if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
     if (s != MRC_OK) {
         mrc_grad_forget(ctx);
@@ -29529,19 +29816,20 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
     return MRC_OK;
 }
 
-// After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
-static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
-                                    unsigned char *reached) {
-    for (size_t i = 0; i < params->n; i++) {
-        const mrc_tensor *t = params->list[i];
+// A bucket's gradients are final: marks what the micro-batch has reached, a bit each; what it has
+// not reached is 0 again; nothing may be written from now on.
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc__bucket *b) {
+    const mrc__handover *hand = &ctx->flat.hand;
+    for (size_t i = b->first; i < b->end; i++) {
+        const mrc_tensor *t = hand->params->list[i];
         mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
         if (!g) continue;
+        g->sent = 1;
         if (g->written) {
             g->dirty = 1;
-            reached[i / 8] |= (unsigned char)(1 << i % 8);
+            hand->reached[i / 8] |= (unsigned char)(1 << i % 8);
         } else if (g->dirty) {
-            mrc_fill_args zeros = { .n = t->numel, .y = { t->dtype, t->numel, g->data, 0 } };
-            MRC__TRY(MRC__RUN(ctx, t->dtype, fill, &zeros));
+            MRC__TRY(mrc__flat_zeros(ctx, t->dtype, g->data, t->numel));
             g->dirty = 0;
         }
     }
@@ -29559,46 +29847,126 @@ static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
     }
 }
 
-// Adds the flat array to the sum (first 1: overwrites the sum).  Only ranks below `members` have a
-// micro-batch.
-static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
-    const mrc_dtype dtype = ctx->flat.dtype;
-    if (ctx->comm) {
-        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
-        mrc_status s = ctx->comm->reduce(ctx->comm, ctx->be, &slices, ctx->flat.data,
-                                         ctx->flat.sum, first, (int)members);
-        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
-        return mrc__comm_did(ctx, s, "sum of gradients");
-    }
-    mrc_fold_args a = { .n = ctx->flat.total, .n_parts = 1,
-                        .parts = { dtype, ctx->flat.total, ctx->flat.data },
-                        .y = { dtype, ctx->flat.total, ctx->flat.sum, !first } };
-    return MRC__RUN(ctx, dtype, fold, &a);
+// Where a bucket begins in the flat array, and this rank's slice of it in the array of sums.
+static void *mrc__bucket_data(const mrc_ctx *ctx, const mrc__bucket *b) {
+    return (char *)ctx->flat.data + b->at * mrc_dtype_bytes(ctx->flat.dtype);
+}
+static void *mrc__bucket_sum(const mrc_ctx *ctx, const mrc__bucket *b) {
+    return (char *)ctx->flat.sum + b->sum * mrc_dtype_bytes(ctx->flat.dtype);
 }
 
-// data, in the slices that begin at these places = each rank's own, which this one has in slice.
+// Begins to add the last bucket that is left to its sum (the first time: overwrites the sum).
+static mrc_status mrc__flat_hand(mrc_ctx *ctx) {
+    mrc__handover *hand = &ctx->flat.hand;
+    const mrc_dtype dtype = ctx->flat.dtype;
+    const mrc__bucket *b = &ctx->flat.layout.list[--hand->left];
+    hand->since = 0;
+    mrc_status s = mrc__flat_reached(ctx, b);
+    if (!ctx->comm) {
+        mrc_fold_args a = { .n = b->n, .n_parts = 1,
+                            .parts = { dtype, b->n, mrc__bucket_data(ctx, b) },
+                            .y = { dtype, b->n, mrc__bucket_sum(ctx, b), !hand->first } };
+        return s != MRC_OK ? s : MRC__RUN(ctx, dtype, fold, &a);
+    }
+    const mrc_comm_slices slices = { dtype, b->begin };     // even after an error: others wait
+    mrc_status sent = ctx->comm->reduce(ctx->comm, ctx->be, &slices, mrc__bucket_data(ctx, b),
+                                        mrc__bucket_sum(ctx, b), hand->first, (int)hand->members);
+    hand->lost |= sent != MRC_OK;
+    return s != MRC_OK ? s : mrc__comm_did(ctx, sent, "sum of gradients");
+}
+
+// The number of the first node that uses any parameter of this bucket.
+static uint64_t mrc__flat_since(mrc_ctx *ctx, const mrc__bucket *b) {
+    uint64_t since = UINT64_MAX;
+    for (size_t i = b->first; i < b->end; i++) {
+        const mrc_tensor *t = ctx->flat.hand.params->list[i];
+        const mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g && g->since && g->since < since) since = g->since;
+    }
+    return since;
+}
+
+// Backward has been through a node: hands over the buckets that are final now.
+static mrc_status mrc__flat_passed(mrc_ctx *ctx) {
+    mrc__handover *hand = &ctx->flat.hand;
+    const size_t before = hand->left;
+    while (hand->left > 0) {
+        const mrc__bucket *b = &ctx->flat.layout.list[hand->left - 1];
+        if (!hand->since) hand->since = mrc__flat_since(ctx, b);
+        if (ctx->tape && ctx->tape->number >= hand->since) break;
+        MRC__TRY(mrc__flat_hand(ctx));
+    }
+    if (!ctx->comm || !ctx->comm->poll || hand->left != before
+        || hand->left == ctx->flat.layout.n) return MRC_OK;
+    const mrc_status s = ctx->comm->poll(ctx->comm);
+    hand->lost |= s != MRC_OK;
+    return mrc__comm_did(ctx, s, "sum of gradients");
+}
+
+// Before a micro-batch of the ranks below `members`: from now on its buckets are handed over.
+// first: the sum begins.  reached: of each parameter a bit, to be added to.
+static void mrc__flat_open(mrc_ctx *ctx, const mrc_params *params, unsigned char *reached,
+                           int first, size_t members) {
+    mrc_grad_clear(ctx);
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g) g->since = 0, g->sent = 0;
+    }
+    ctx->flat.hand = (mrc__handover){ .left = ctx->flat.layout.n, .params = params,
+                                      .reached = reached, .members = members, .first = first };
+}
+
+// After it, whether it went well or not: the sum is there.  lost: the ranks cannot talk any more.
+static mrc_status mrc__flat_close(mrc_ctx *ctx, mrc_status s, int *lost) {
+    mrc__handover *hand = &ctx->flat.hand;
+    while (hand->left > 0 && !hand->lost && (s == MRC_OK || ctx->comm)) {
+        const mrc_status handed = mrc__flat_hand(ctx);
+        if (s == MRC_OK) s = handed;
+    }
+    if (ctx->comm && !hand->lost) {
+        const mrc_status waited = ctx->comm->wait(ctx->comm);
+        hand->lost = waited != MRC_OK;
+        if (s == MRC_OK) s = mrc__comm_did(ctx, waited, "sum of gradients");
+    }
+    *lost = hand->lost;
+    for (size_t i = 0; i < hand->params->n; i++) {
+        const mrc_tensor *t = hand->params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (g) g->sent = 0;
+    }
+    *hand = (mrc__handover){ .left = 0 };
+    return s;
+}
+
+// data, in the slices that begin at these places, = each rank's own, which this one has in slice.
+// Begins it: mrc__flat_shared() waits.
 static mrc_status mrc__flat_share(mrc_ctx *ctx, mrc_dtype dtype, const size_t *begin,
                                   const void *slice, void *data, const char *what) {
     const mrc_comm_slices slices = { dtype, begin };
-    mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, slice, data);
-    if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
-    return mrc__comm_did(ctx, s, what);
+    return mrc__comm_did(ctx, ctx->comm->gather(ctx->comm, ctx->be, &slices, slice, data), what);
+}
+static mrc_status mrc__flat_shared(mrc_ctx *ctx, const char *what) {
+    return mrc__comm_did(ctx, ctx->comm->wait(ctx->comm), what);
 }
 
-// The flat array = the sum.
-static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
+// The flat array = all ranks' slices.
+static mrc_status mrc__flat_gather(mrc_ctx *ctx, const char *what) {
     const mrc_dtype dtype = ctx->flat.dtype;
-    if (ctx->comm) {
-        return mrc__flat_share(ctx, dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
-                               "gradients of all ranks");
+    const mrc__layout *layout = &ctx->flat.layout;
+    for (size_t k = 0; ctx->comm && k < layout->n; k++) {
+        const mrc__bucket *b = &layout->list[k];
+        MRC__TRY(mrc__flat_share(ctx, dtype, b->begin, mrc__bucket_sum(ctx, b),
+                                 mrc__bucket_data(ctx, b), what));
     }
-    mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
-                         .x = { dtype, ctx->flat.total, ctx->flat.sum },
-                         .y = { dtype, ctx->flat.total, ctx->flat.data, 0 } };
+    if (ctx->comm) return mrc__flat_shared(ctx, what);
+    mrc_axpby_args a = { .n = layout->total, .alpha = 1,
+                         .x = { dtype, layout->total, ctx->flat.sum },
+                         .y = { dtype, layout->total, ctx->flat.data, 0 } };
     return MRC__RUN(ctx, dtype, axpby, &a);
 }
 
-// What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
+// What ranks tell each other after a sum: whether to go on.  Every rank returns the first error,
 // with the rank that has it.
 typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
 static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, int flag,
@@ -29653,32 +30021,33 @@ static void mrc__shards_range(const size_t *begin, size_t r, size_t at, size_t n
 
 static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
     const size_t ranks = mrc__ranks(ctx);
-    size_t bytes, total = 0, k = 0;
+    const mrc__layout *layout = &o->shards.layout;
+    size_t bytes, k = 0;
     o->shards.kind = -1;
     if (!o->config.sharded || ranks < 2) return MRC_OK;
     if (o->config.variant == MRC_ADAMP) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: AdamP looks at whole matrices, so its "
                          "moments cannot be shared out (found sharded, expected AdamW or SGD)");
     }
-    o->shards.begin = mrc__mul(2 * (ranks + 1), sizeof(size_t), &bytes)
-                    ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    MRC__TRY(mrc__layout_new(ctx, o->params, &o->shards.layout));
+    // layout_new() has reckoned that many size_t already
+    o->shards.chunks = mrc__host_zalloc(&ctx->host, (layout->n + 1) * (ranks + 1) * sizeof(size_t));
     o->shards.list = mrc__mul(o->params->n + 1, sizeof(mrc__shard), &bytes)
                    ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
-    if (!o->shards.begin || !o->shards.list) {
+    if (!o->shards.chunks || !o->shards.list) {
         return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
     }
-    o->shards.chunks = o->shards.begin + ranks + 1;
-    for (size_t i = 0; i < o->params->n; i++) {
-        mrc_tensor *p = o->params->list[i];
-        if (!p->requires_grad) continue;
-        o->shards.list[k++] = (mrc__shard){ .p = p, .at = total };
-        total += mrc__flat_room(p);
-    }
-    mrc__flat_slices(ctx, o->params, total, o->shards.begin);
-    for (size_t i = 0; i < k; i++) {
-        mrc__shard *s = &o->shards.list[i];
-        mrc__shards_range(o->shards.begin, (size_t)mrc__rank(ctx), s->at, s->p->numel, &s->lo,
-                          &s->hi);
+    for (size_t j = 0; j < layout->n; j++) {
+        const mrc__bucket *b = &layout->list[j];
+        size_t at = 0;
+        for (size_t i = b->first; i < b->end; i++) {
+            mrc_tensor *p = o->params->list[i];
+            if (!p->requires_grad) continue;
+            mrc__shard *s = &o->shards.list[k++];
+            *s = (mrc__shard){ .p = p, .at = b->at + at, .bucket = j };
+            mrc__shards_range(b->begin, (size_t)mrc__rank(ctx), at, p->numel, &s->lo, &s->hi);
+            at += mrc__flat_room(p);
+        }
     }
     return MRC_OK;
 }
@@ -29686,16 +30055,28 @@ static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
 // Makes the flat array, with the slices that the moments have.
 static mrc_status mrc__shards_row(mrc_ctx *ctx, const mrc_optimizer *o) {
     MRC__TRY(mrc__flat_make(ctx, o->params, 1));
-    if (ctx->comm && ctx->flat.n == o->exp_avg->n
-        && !memcmp(ctx->flat.begin, o->shards.begin,
-                   (mrc__ranks(ctx) + 1) * sizeof *o->shards.begin)) return MRC_OK;
+    if (ctx->comm && mrc__layout_equal(&ctx->flat.layout, &o->shards.layout, mrc__ranks(ctx))) {
+        return MRC_OK;
+    }
     return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: other parameters or ranks than those it was "
                      "made for");
 }
 
-// Before a step: that the gradients are there, and how many squares each rank has of them.
+// Where this rank's elements of a parameter begin in the array of sums.
+static size_t mrc__shards_sum(const mrc_ctx *ctx, const mrc__shards *shards, const mrc__shard *s) {
+    const mrc__bucket *b = &shards->layout.list[s->bucket];
+    return b->sum + (s->at - b->at + s->lo - b->begin[ctx->comm->rank]);
+}
+
+// Of all ranks and buckets.
+static size_t mrc__shards_chunks(const mrc_ctx *ctx, const mrc__shards *shards) {
+    return shards->chunks[shards->layout.n * (mrc__ranks(ctx) + 1) - 1];
+}
+
+// Before a step: that the gradients are there, and where the squares that each rank has of each
+// bucket begin: in the order of the parameters.
 static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o) {
-    const size_t ranks = mrc__ranks(ctx);
+    const size_t ranks = mrc__ranks(ctx), n = o->shards.layout.n * (ranks + 1);
     size_t lo, hi, *chunks = o->shards.chunks;
     if (!ctx->flat.summed || ctx->flat.list != o->params->serial) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: shared out over ranks, it steps what "
@@ -29703,26 +30084,41 @@ static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o) {
     }
     MRC__TRY(mrc__shards_row(ctx, o));
     ctx->flat.summed = 0;
-    memset(chunks, 0, (ranks + 1) * sizeof *chunks);
+    memset(chunks, 0, n * sizeof *chunks);
     for (size_t i = 0; i < o->exp_avg->n; i++) {
         const mrc__shard *s = &o->shards.list[i];
+        const mrc__bucket *b = &o->shards.layout.list[s->bucket];
         for (size_t r = 0; mrc_grad(ctx, s->p) && r < ranks; r++) {
-            mrc__shards_range(o->shards.begin, r, s->at, s->p->numel, &lo, &hi);
-            chunks[r + 1] += mrc__ceil_div(hi - lo, MRC_NORM_CHUNK);
+            mrc__shards_range(b->begin, r, s->at - b->at, s->p->numel, &lo, &hi);
+            chunks[s->bucket * (ranks + 1) + r + 1] += mrc__ceil_div(hi - lo, MRC_NORM_CHUNK);
         }
     }
-    for (size_t r = 0; r < ranks; r++) chunks[r + 1] += chunks[r];
+    for (size_t k = 1; k < n; k++) chunks[k] += chunks[k - 1];
     return MRC_OK;
 }
 
-// All ranks' squares, in the order of the parameters.
+// All ranks' squares, in the order of the parameters; this rank has those of the first n of the
+// optimizer's list.
 static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
-                                      mrc_squares_args *mine) {
-    char *at = (char *)squares->data + o->shards.chunks[mrc__rank(ctx)] * sizeof(double);
-    mine->squares.data = at;
-    if (mine->n_tensors) MRC__TRY(MRC__RUN(ctx, o->norm->dtype, squares, mine));
-    return mrc__flat_share(ctx, MRC_DTYPE_F64, o->shards.chunks, at, squares->data,
-                           "the norm of all ranks' gradients");
+                                      size_t n) {
+    static const char what[] = "the norm of all ranks' gradients";
+    const size_t step = mrc__ranks(ctx) + 1;
+    size_t k = 0;
+    for (size_t j = 0; j < o->shards.layout.n; j++) {
+        const size_t *begin = o->shards.chunks + j * step;
+        const size_t mine = begin[mrc__rank(ctx) + 1] - begin[mrc__rank(ctx)];
+        char *at = (char *)squares->data + begin[mrc__rank(ctx)] * sizeof(double);
+        size_t tensors = 0;
+        for (size_t some = 0; some < mine && k + tensors < n; tensors++) {
+            some += mrc__ceil_div(o->list[k + tensors].numel, MRC_NORM_CHUNK);
+        }
+        mrc_squares_args a = { .n_tensors = tensors, .tensors = o->list + k,
+                               .squares = { MRC_DTYPE_F64, mine, at, 0 } };
+        if (tensors) MRC__TRY(MRC__RUN(ctx, o->norm->dtype, squares, &a));
+        k += tensors;
+        MRC__TRY(mrc__flat_share(ctx, MRC_DTYPE_F64, begin, at, squares->data, what));
+    }
+    return mrc__flat_shared(ctx, what);
 }
 
 // to = from, n elements, each bit of them.
@@ -29741,17 +30137,16 @@ static mrc_status mrc__shards_fill_row(mrc_ctx *ctx, mrc_optimizer *o, int kind)
     const size_t size = mrc_dtype_bytes(ctx->flat.dtype);
     for (size_t i = 0; i < o->exp_avg->n; i++) {
         const mrc__shard *s = &o->shards.list[i];
-        const size_t row = s->at + s->lo - o->shards.begin[mrc__rank(ctx)];
         const char *from = kind < 0 ? (const char *)s->p->data + s->lo * size
                                     : lists[kind]->list[i]->data;
         mrc__grad *g = mrc__grad_of(ctx, s->p);
         if (g) g->dirty = 1, g->written = 0;
         if (s->lo == s->hi) continue;
-        MRC__TRY(mrc__shards_copy(ctx, ctx->flat.dtype, (char *)ctx->flat.sum + row * size, from,
+        MRC__TRY(mrc__shards_copy(ctx, ctx->flat.dtype, (char *)ctx->flat.sum
+                                  + mrc__shards_sum(ctx, &o->shards, s) * size, from,
                                   s->hi - s->lo));
     }
-    return mrc__flat_share(ctx, ctx->flat.dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
-                           kind < 0 ? "weights of all ranks" : "moments of all ranks");
+    return mrc__flat_gather(ctx, kind < 0 ? "weights of all ranks" : "moments of all ranks");
 }
 
 // The weights that other ranks have stepped.
@@ -30009,7 +30404,6 @@ static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     const size_t first = j * s->micro, left = s->desc->n - first;
     mrc_tensor *losses[3];
     mrc_batch batch;
-    if (s->folds) mrc_grad_clear(ctx);
     MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first,
                              left < s->micro ? left : s->micro, first));
     s->n_losses = mrc__step_losses(ctx, s, &batch, losses);
@@ -30024,18 +30418,21 @@ static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
         MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);
-    return s->folds ? mrc__flat_reached(ctx, s->m->params, s->reached) : MRC_OK;
+    return MRC_OK;
 }
 
-// All micro-batches of the step that are this rank's: j mod ranks.
+// All micro-batches of the step that are this rank's: j mod ranks.  The sum of a round goes on
+// while backward does; an error is told after it.
 static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
     const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
     for (size_t first = 0; first < s->units; first += ranks) {
         const size_t members = s->units - first < ranks ? s->units - first : ranks;
+        int lost = 0;
+        if (s->folds) mrc__flat_open(ctx, s->m->params, s->reached, !s->begun, members);
         mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
+        if (s->folds) status = mrc__flat_close(ctx, status, &lost);
+        if (lost) return status;
         MRC__TRY(mrc__agree(ctx, "train_step", status, s->desc->flag, &s->flag));
-        if (!s->folds) continue;
-        MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
         s->begun = 1;
     }
     return MRC_OK;
@@ -30063,7 +30460,7 @@ static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
 // from the sum.
 static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     if (!s->folds) return MRC_OK;
-    if (!s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));
+    if (!s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx, "gradients of all ranks"));
     ctx->flat.summed = 1;
     return mrc__step_reached(ctx, s);
 }
@@ -30104,7 +30501,8 @@ static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss)
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
-    if (s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));     // who moves the table needs it all
+    // who moves the table needs all of its gradient
+    if (s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx, "gradients of all ranks"));
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
     mrc_status status = mrc__step_pass(ctx, s);
@@ -35352,18 +35750,6 @@ typedef struct mrc__encoder_dir {
     mrc_model_config *out;
 } mrc__encoder_dir;
 
-static mrc_status mrc__dir_json(mrc_ctx *ctx, const char *dir, const char *name, mrc_json **out) {
-    char file[MRC__PATH_BYTES];
-    *out = NULL;
-    MRC__TRY(mrc__path_in(ctx, file, sizeof file, dir, name));
-    if (mrc_path_kind(file) != MRC_PATH_FILE) return MRC_OK;
-    return mrc_json_load(ctx, out, file);
-}
-
-static const char *mrc__json_text(const mrc_json *object, const char *key) {
-    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
-    return v && v->type == MRC_JSON_STRING && !memchr(v->string, 0, v->bytes) ? v->string : NULL;
-}
 static int mrc__json_truth(const mrc_json *object, const char *key, int absent) {
     const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
     return !v || (v->type != MRC_JSON_TRUE && v->type != MRC_JSON_FALSE) ? absent
@@ -35373,12 +35759,6 @@ static size_t mrc__json_count(const mrc_json *object, const char *key, size_t ab
     const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
     return v && v->type == MRC_JSON_NUMBER && v->is_int && v->integer >= 0 ? (size_t)v->integer
                                                                            : absent;
-}
-
-// The last dotted part: of "sentence_transformers.models.Pooling", Pooling.
-static const char *mrc__last_part(const char *name) {
-    const char *dot = name ? strrchr(name, '.') : NULL;
-    return dot ? dot + 1 : name ? name : "";
 }
 
 static mrc_status mrc__dir_read(mrc__encoder_dir *d) {
@@ -35406,13 +35786,6 @@ static void mrc__dir_free(mrc__encoder_dir *d) {
     mrc_json_free(d->tokenizer);
 }
 
-// The module of modules.json of that kind; NULL: none.
-static const mrc_json *mrc__dir_module(const mrc__encoder_dir *d, const char *kind) {
-    const mrc_json *m = d->modules ? d->modules->child : NULL;
-    while (m && strcmp(mrc__last_part(mrc__json_text(m, "type")), kind) != 0) m = m->next;
-    return m;
-}
-
 static const char *mrc__dir_architecture(const mrc__encoder_dir *d) {
     const mrc_json *list = d->config ? mrc_json_get(d->config, "architectures") : NULL;
     const mrc_json *first = list && list->type == MRC_JSON_ARRAY ? list->child : NULL;
@@ -35425,7 +35798,7 @@ static mrc_head_type mrc__dir_head(const mrc__encoder_dir *d) {
         return MRC_HEAD_TOKENS;
     }
     if (type && !strcmp(type, "CrossEncoder")) return MRC_HEAD_SCORE;
-    if (mrc__dir_module(d, "Pooling")) return MRC_HEAD_POOL;
+    if (mrc__module_find(d->modules, "Pooling")) return MRC_HEAD_POOL;
     if (d->colbert || !strcmp(a, "HF_ColBERT")) return MRC_HEAD_TOKENS;
     return mrc__ends_with(a, "ForSequenceClassification") ? MRC_HEAD_SCORE : MRC_HEAD_POOL;
 }
@@ -35436,9 +35809,8 @@ static mrc_status mrc__dir_modules(const mrc__encoder_dir *d) {
                                          "MultiVectorMask", NULL };
     size_t dense = 0;
     for (const mrc_json *m = d->modules ? d->modules->child : NULL; m; m = m->next) {
-        const char *path = mrc__json_text(m, "path"), *kind;
+        const char *kind = mrc__last_part(mrc__json_text(m, "type"));
         int found = 0;
-        kind = mrc__last_part(mrc__json_text(m, "type"));
         for (int i = 0; known[i]; i++) found |= !strcmp(kind, known[i]);
         dense += !strcmp(kind, "Dense");
         if (!found || dense > 1) {
@@ -35447,10 +35819,7 @@ static mrc_status mrc__dir_modules(const mrc__encoder_dir *d) {
                              "Dropout)", d->path, m->line, m->column, dense > 1 ? "has again"
                              : "has", kind);
         }
-        if (path && (path[0] == '/' || strstr(path, ".."))) {
-            return mrc__fail(d->ctx, MRC_ERR_FORMAT, "%s/modules.json:%zu:%zu: the path %.100s "
-                             "leads out of the folder", d->path, m->line, m->column, path);
-        }
+        MRC__TRY(mrc__module_inside(d->ctx, d->path, m));
     }
     return MRC_OK;
 }
@@ -35591,7 +35960,8 @@ static size_t mrc__dir_length(const mrc__encoder_dir *d) {
 
 static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) {
     mrc_encoder_config *c = &d->out->encoder;
-    const mrc_json *pool = mrc__dir_module(d, "Pooling"), *dense = mrc__dir_module(d, "Dense");
+    const mrc_json *pool = mrc__module_find(d->modules, "Pooling");
+    const mrc_json *dense = mrc__module_find(d->modules, "Dense");
     const char *a = mrc__dir_architecture(d);
     int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
     MRC__TRY(mrc__dir_modules(d));
@@ -35611,7 +35981,7 @@ static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) 
         c->projection_bias = 1;
         c->pairs = 1;
     }
-    c->normalize = mrc__dir_module(d, "Normalize") != NULL;
+    c->normalize = mrc__module_find(d->modules, "Normalize") != NULL;
     c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     if (dpr && c->passage_max_length > 256) c->passage_max_length = 256;
     MRC__TRY(mrc__dir_prompts(d));
@@ -35662,7 +36032,7 @@ static mrc_status mrc__dir_stanford(const mrc__encoder_dir *d) {
 // sentence-transformers 6: prompts are texts, the expansion stands with the transformer.
 static mrc_status mrc__dir_multi_vector(const mrc__encoder_dir *d) {
     mrc_encoder_config *c = &d->out->encoder;
-    const mrc_json *mask = mrc__dir_module(d, "MultiVectorMask"), *expansion;
+    const mrc_json *mask = mrc__module_find(d->modules, "MultiVectorMask"), *expansion;
     expansion = d->transformer ? mrc_json_get(d->transformer, "query_expansion") : NULL;
     c->query_max_length = mrc__json_count(d->transformer, "query_length", mrc__dir_length(d));
     c->passage_max_length = mrc__json_count(d->transformer, "document_length", mrc__dir_length(d));
@@ -35708,7 +36078,7 @@ static mrc_status mrc__dir_pylate(const mrc__encoder_dir *d) {
 
 static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
     mrc_encoder_config *c = &d->out->encoder;
-    const mrc_json *dense = mrc__dir_module(d, "Dense");
+    const mrc_json *dense = mrc__module_find(d->modules, "Dense");
     const char *type = mrc__json_text(d->similar, "model_type");
     const char *similarity = mrc__json_text(d->colbert, "similarity");
     MRC__TRY(mrc__dir_modules(d));
@@ -35801,15 +36171,16 @@ static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
     return mrc__dir_activation(d);
 }
 
-// The folder that has config.json: old directories keep it in 0_Transformer, two towers have two.
+// The folder that has config.json: old directories keep it in that of the module Transformer, which
+// is 0_Transformer where no modules.json says otherwise; two towers have two.
 static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
     char file[MRC__PATH_BYTES];
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "config.json"));
     if (mrc_path_kind(file) != MRC_PATH_FILE) {
-        MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "0_Transformer/config.json"));
-        if (mrc_path_kind(file) == MRC_PATH_FILE) {
-            return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer");
-        }
+        MRC__TRY(mrc__module_folder(ctx, path, "Transformer", out));
+        if (*out) return MRC_OK;
+        MRC__TRY(mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer"));
+        if (mrc_path_kind(out) == MRC_PATH_DIR) return MRC_OK;
         if (mrc__tower(ctx, path, 0, out)) return MRC_OK;
     }
     return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, NULL);
@@ -36257,8 +36628,8 @@ static mrc_status mrc__print_folder(const mrc_encoder *e, const char *path, uint
     char folder[MRC__PATH_BYTES];
     MRC__TRY(mrc__encoder_base(e->ctx, path, folder));
     MRC__TRY(mrc__print_weights(e->ctx, folder, crc));
-    if (!mrc__dense_folder(e->ctx, e->model, path, folder)) return MRC_OK;
-    return mrc__print_weights(e->ctx, folder, crc);
+    MRC__TRY(mrc__dense_folder(e->ctx, e->model, path, folder));
+    return *folder ? mrc__print_weights(e->ctx, folder, crc) : MRC_OK;
 }
 
 // The checksum of the weights above that of what the text rules are: of what made the passages'
@@ -36423,6 +36794,7 @@ typedef struct mrc__pairs_loader {
     uint32_t     positive[256], negative[1024];
     double       positive_score[256], negative_score[1024];
     size_t       n_positive, n_negative;
+    size_t       left_out;              // passages beyond these, of all rows
 } mrc__pairs_loader;
 
 static mrc_status mrc__pairs_memory(const mrc__pairs_loader *l) {
@@ -36494,6 +36866,8 @@ static mrc_status mrc__row_add(mrc__pairs_loader *l, int positive, const char *i
     } else if (!positive && l->n_negative < 1024) {
         l->negative_score[l->n_negative] = score;
         l->negative[l->n_negative++] = passage;
+    } else {
+        l->left_out++;
     }
     return MRC_OK;
 }
@@ -36702,17 +37076,19 @@ static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
     return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
 }
 
-// A line's fields, cut in place at white space (tabs: at tabs only); how many, 8 at most.
-static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
+// A line's next field, cut off in place at white space (tabs: at tabs only); NULL: no more.
+static char *mrc__line_field(char **line, int tabs) {
+    char *field = *line + (tabs ? 0 : strspn(*line, " \t\r"));
+    char *end = field + strcspn(field, tabs ? "\t\r" : " \t\r");
+    *line = *end ? end + 1 : end;
+    if (!*field) return NULL;
+    *end = 0;
+    return field;
+}
+// How many fields a line has, 8 at most.
+static size_t mrc__line_fields(char *line, char *field[8]) {
     size_t n = 0;
-    for (char *at = line; *at && n < 8;) {
-        size_t blank = tabs ? 0 : strspn(at, " \t\r");
-        at += blank;
-        if (!*at) break;
-        field[n++] = at;
-        at += strcspn(at, tabs ? "\t\r" : " \t\r");
-        if (*at) *at++ = 0;
-    }
+    while (n < 8 && (field[n] = mrc__line_field(&line, 0)) != NULL) n++;
     return n;
 }
 
@@ -36727,31 +37103,31 @@ static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text,
 static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     size_t number = 0;
     for (char *line = text, *next; line && *line; line = next) {
-        char *field[8], digits[24];
+        char *at = line, *question, *field, digits[24];
         next = strchr(line, '\n');
         if (next) *next++ = 0;
         number++;
-        size_t n = mrc__line_fields(line, 1, field);
-        if (!n) continue;
+        if ((question = mrc__line_field(&at, 1)) == NULL || (!*question && !*at)) continue;
         mrc__row_begin(l);
-        if (n < 2) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected a "
-                             "question, its passage and others between tabs)", l->path, number, n);
-        }
-        const mrc_passage *q = mrc__ids_find(&l->query_ids, field[0]);
-        for (size_t i = 1; i < n; i++) {
-            const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
+        const mrc_passage *q = mrc__ids_find(&l->query_ids, question);
+        size_t n = 0;
+        for (; *at && (field = mrc__line_field(&at, 1)) != NULL; n++) {
+            const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field) : NULL;
             if (q && !p) {
                 return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: names a passage that is not "
-                                 "among the passages (found %s)", l->path, number, field[i]);
+                                 "among the passages (found %s)", l->path, number, field);
             }
-            MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
-                                  p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
+            MRC__TRY(mrc__row_add(l, n == 0, p ? p->id : "", p ? p->title : "",
+                                  p ? p->text : field, p ? p->text_bytes : strlen(field),
                                   (double)NAN));
         }
+        if (n == 0) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found 1 field (expected a question, "
+                             "its passage and others between tabs)", l->path, number);
+        }
         snprintf(digits, sizeof digits, "%zu", l->p->rows);
-        MRC__TRY(mrc__row_end(l, q ? q->id : digits, q ? q->text : field[0],
-                              q ? q->text_bytes : strlen(field[0]), (double)NAN));
+        MRC__TRY(mrc__row_end(l, q ? q->id : digits, q ? q->text : question,
+                              q ? q->text_bytes : strlen(question), (double)NAN));
     }
     return MRC_OK;
 }
@@ -36802,7 +37178,7 @@ static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const c
         next = strchr(line, '\n');
         if (next) *next++ = 0;
         number++;
-        size_t n = mrc__line_fields(line, 0, field), at;
+        size_t n = mrc__line_fields(line, field), at;
         if (!n) continue;
         at = n >= 5 ? 4 : n - 1;
         double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
@@ -37041,6 +37417,10 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
     }
     if (desc->negatives) MRC__TRY(mrc__pairs_run(l, desc));
     if (desc->teacher) MRC__TRY(mrc__pairs_teacher(l, desc->teacher));
+    if (l->left_out) {
+        mrc__note(l->ctx, "%s: %zu passages are left out: a question keeps at most 256 that answer "
+                  "it and 1024 that do not", l->path, l->left_out);
+    }
     if (l->p->n) return MRC_OK;
     return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: no question has a passage (found %zu rows)",
                      l->path, l->p->rows);

@@ -890,15 +890,19 @@ static void add_shape(words *w, const shape *s, size_t rnn, size_t batch, size_t
 
 // ---- gemm ----
 
+static void add_gemm(words *w, const shape *s, size_t tokens, const char *which, size_t threads) {
+    words_add(w, "hidden=%zu", s->hidden);
+    words_add(w, "ffn=%zu", s->ffn);
+    words_add(w, "tokens=%zu", tokens);
+    words_add(w, "which=%s", which);
+    words_add(w, "threads=%zu", threads);
+    words_add(w, "isa=%d", args.isa);
+}
+
 static words gemm_words(const shape *s, size_t tokens, const char *which, size_t threads,
                         const char *backend) {
     words w = ours("gemm");
-    words_add(&w, "hidden=%zu", s->hidden);
-    words_add(&w, "ffn=%zu", s->ffn);
-    words_add(&w, "tokens=%zu", tokens);
-    words_add(&w, "which=%s", which);
-    words_add(&w, "threads=%zu", threads);
-    words_add(&w, "isa=%d", args.isa);
+    add_gemm(&w, s, tokens, which, threads);
     words_add(&w, "backend=%s", backend);
     return w;
 }
@@ -919,8 +923,9 @@ static void gemm_torch_row(const char *prefix, const char *precision, int large,
     if (!wanted(name)) return;
     if (args.quick) tokens = 40;
     words us = gemm_words(&s, tokens, which, threads, "cpu");
+    add_gemm(&peer, &s, tokens, which, threads);
     words_add(&us, "precision=%s", precision);
-    for (size_t i = 3; i < us.n; i++) words_add(&peer, "%s", us.text[i]);   // after --worker KIND
+    words_add(&peer, "precision=%s", precision);
     measured m = compare(name, &us, &peer, 0.3);
     add_row(name, "GFLOP/s", &m, gemm_operations(&s, tokens, which) * 1e-9, bar);
 }

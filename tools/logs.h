@@ -612,6 +612,11 @@ static int logs__is_wanted(const char *report_to, int kind) {
 
 TOOL_DEF void tool_logs_check(const char *report_to) { logs__is_wanted(report_to, LOG_EVENTS); }
 
+// Before the work begins: whether the folder for TensorBoard's file could be written.
+TOOL_DEF void tool_logs_try(const char *report_to, const char *logging_dir) {
+    if (logging_dir && logs__is_wanted(report_to, LOG_EVENTS)) tool_try_place(logging_dir, 1);
+}
+
 typedef struct tool_logs_desc {
     const char *output_dir, *report_to;
     const char *logging_dir, *run_name; // NULL: OUTPUT_DIR/runs/DATE_HOST, OUTPUT_DIR

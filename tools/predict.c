@@ -273,14 +273,19 @@ static void answer_all(prediction_run *p) {
     }
 }
 
+// The path of a file of the output directory.
+static const char *output_path(const predict_args *a, char path[TOOL_PATH_BYTES],
+                               const char *name) {
+    char file[TOOL_PATH_BYTES];
+    snprintf(file, sizeof file, "%s%s%s", a->prefix ? a->prefix : "", a->prefix ? "_" : "", name);
+    return tool_path(path, a->output_dir, file);
+}
+
 static void save_file(prediction_run *p, mrc_text *t, const char *name) {
-    char path[TOOL_PATH_BYTES], file[TOOL_PATH_BYTES];
+    char path[TOOL_PATH_BYTES];
     mrc_text_add(t, "\n}\n", 3);
     tool_check_text(t);
-    snprintf(file, sizeof file, "%s%s%s", p->a.prefix ? p->a.prefix : "", p->a.prefix ? "_" : "",
-             name);
-    tool_check(p->ctx, mrc_file_write(p->ctx, tool_path(path, p->a.output_dir, file), t->data,
-                                      t->bytes));
+    tool_check(p->ctx, mrc_file_write(p->ctx, output_path(&p->a, path, name), t->data, t->bytes));
     tool_note("%s: %zu questions", path, mrc_dataset_size(p->set));
 }
 
@@ -358,6 +363,19 @@ static void save_logits(prediction_run *p) {
 //==============================================================================
 // main
 //==============================================================================
+// Before the work begins: whether each file that it will write could be written.
+static void try_outputs(const predict_args *a) {
+    const int odds = a->version_2_with_negative && a->postprocess != MRC_DECODE_PIPELINE;
+    const char *const names[] = { "predictions.json", "nbest_predictions.json", "null_odds.json" };
+    char path[TOOL_PATH_BYTES];
+    if (a->prefix && strchr(a->prefix, '/')) {
+        tool_fail(TOOL_USAGE, "--prefix: begins a file's name, which has no / (found %s; the "
+                  "folder is --output_dir's)", a->prefix);
+    }
+    tool_try_place(a->output_dir, 1);
+    for (int i = 0; i < 2 + odds; i++) tool_try_place(output_path(a, path, names[i]), 0);
+}
+
 static void check_usage(const predict_args *a) {
     if (a->encoding == MRC_ENCODING_OFFSETS && !a->output_dir) {
         tool_fail(TOOL_USAGE, "--output_dir is missing (found nothing, expected DIR; see --help)");
@@ -375,7 +393,7 @@ static void check_usage(const predict_args *a) {
                   "--encoding sentinel)", a->logits);
     }
     if (a->model_name_or_path && !a->logits) tool_want_model(a->model_name_or_path);
-    if (a->output_dir) tool_try_place(a->output_dir, 1);
+    if (a->output_dir) try_outputs(a);
     if (a->save_logits) tool_try_place(a->save_logits, 0);
 }
 

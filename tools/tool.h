@@ -508,6 +508,17 @@ static int tool__is_device(const char *path) {
     return strncmp(path, "/dev/", 5) == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode));
 }
 
+// Whether names of a path are too long for the file system of the folder `there`.  A file is
+// written beside its place, under a name with at most 16 bytes more.
+static int tool__is_too_long(const char *path, const char *there, int is_folder) {
+    const long longest = pathconf(there, _PC_NAME_MAX);
+    for (size_t n; longest > 0 && *path; path += n + (path[n] == '/')) {
+        n = strcspn(path, "/");
+        if (n + (is_folder || path[n] ? 0 : 16) > (size_t)longest) return 1;
+    }
+    return 0;
+}
+
 // Before the work begins: whether a file (or with is_folder a folder) could be written there.  No
 // folder is made yet, so that a run that fails leaves nothing: of a file, tool_make_parent() does.
 TOOL_DEF void tool_try_place(const char *path, int is_folder) {
@@ -536,6 +547,9 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
         else *slash = '\0';
         struct stat st;
         up = stat(at, &st) != 0 && errno == ENOENT && strcmp(at, "/") && strcmp(at, ".");
+    }
+    if (tool__is_too_long(path, at, is_folder)) {
+        tool_fail(TOOL_IO, "%s: cannot be written: %s", path, strerror(ENAMETOOLONG));
     }
     char probe[TOOL_PATH_BYTES + 32];
     snprintf(probe, sizeof probe, "%s/.mrc-try.%ld", at, (long)getpid());

@@ -648,7 +648,8 @@ static size_t eval_results(const run *r, result *to) {
 }
 
 // The final model: the last weights or their averages; with --load_best_model_at_end those of
-// best/, measured once more, as the results are theirs.
+// best/, measured once more, as the results are theirs.  On all ranks: a sharded optimizer's
+// averages are on all of them, and so is a measure's work.
 static void save_final(run *r) {
     const int best = r->a->load_best_model_at_end && r->s.has_best
                   && r->s.best_step != r->s.step;
@@ -662,14 +663,15 @@ static void save_final(run *r) {
     } else {
         swap_average(r);
     }
-    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a->output_dir, r->tokenizer_dir));
+    if (is_writer(r)) {
+        tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a->output_dir, r->tokenizer_dir));
+    }
     if (!best) swap_average(r);
 }
 
 static void finish(run *r) {
     result list[64];
     char path[TOOL_PATH_BYTES];
-    save_final(r);
     size_t n = train_results(r, list);
     save_results(r, "train_results.json", list, n);
     if (r->s.has_eval) {
@@ -771,6 +773,7 @@ static int run_program(tool_program *program) {
                   (unsigned long long)r->total_steps, r->checkpoint[0] ? ", resumed from " : "",
                   r->checkpoint);
         train(r);
+        save_final(r);
         if (is_writer(r)) finish(r);
     }
     ranks_leave(r);

@@ -175,6 +175,7 @@ static void open_output(run *r) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", r->a->output_dir);
     }
     if (kind == MRC_PATH_NONE) tool_try_place(r->a->output_dir, 1);
+    tool_logs_try(tool_list_join(&r->a->report_to), r->a->logging_dir);
     refuse_own_source(r, "--model_name_or_path", r->a->model_name_or_path);
     refuse_own_source(r, "--config_name", r->a->config_name);
     refuse_own_source(r, "--tokenizer_name", r->a->tokenizer_name);

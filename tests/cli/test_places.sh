@@ -116,11 +116,24 @@ refuses 2 "--model_name_or_path: not a value" build/predict --model_name_or_path
     --test_file "$dir/rows.jsonl" --output_dir "$dir/none"
 refuses 5 "cannot be written: File name too long" predict --test_file "$dir/rows.jsonl" \
     --output_dir "$dir/$(printf '%0300d' 7)"
+refuses 2 "--prefix: begins a file's name, which has no / (found a/b" \
+    predict --test_file "$dir/rows.jsonl" --output_dir "$dir/none" --prefix a/b
+refuses 5 "cannot be written: File name too long" predict --test_file "$dir/rows.jsonl" \
+    --output_dir "$dir/none" --prefix "$(printf '%0240d' 7)"
+mkdir -p "$dir/taken/x_nbest_predictions.json"
+refuses 3 "x_nbest_predictions.json: is a directory" predict --test_file "$dir/rows.jsonl" \
+    --output_dir "$dir/taken" --prefix x
+check "nothing was written" test "$(ls "$dir/taken")" = x_nbest_predictions.json
 refuses 2 "DATA_FILE: not a value of this argument (found nothing" build/evaluate --metric squad "" x
 # train tries its folder before it reads.
 fails 5 "rows.jsonl/x: cannot be written" build/train --model_name_or_path "$dir/model" \
     --train_file "$dir/rows.jsonl" --output_dir "$dir/rows.jsonl/x"
 check "no rows were counted" test ! -s "$dir/out"
+fails 5 "rows.jsonl/x: cannot be written" build/train --model_name_or_path "$dir/model" \
+    --train_file "$dir/rows.jsonl" --output_dir "$dir/none" --report_to tensorboard \
+    --logging_dir "$dir/rows.jsonl/x"
+check "no rows were counted" test ! -s "$dir/out"
+check "no folder was made" test ! -e "$dir/none"
 program=search
 refuses 2 "--run: not a value" search --run ""
 # So is a flag with one dash, which is no file's name.

@@ -78,6 +78,16 @@ for n in 0 2; do
     ranks $n "$dir/more$n" $more 2>"$dir/err" || bad "R-Drop, $n ranks: $(tail -n 2 "$dir/err")"
 done
 equal "$dir/more2" "$dir/more0" 3
+# At the end all ranks give their parts of the averages, and measure the best model again.
+for best in "" --load_best_model_at_end; do
+    # shellcheck disable=SC2086
+    ranks 0 "$dir/last0" $short --ema_decay 0.9 $best --overwrite_output_dir 2>"$dir/err" \
+        || bad "averages, one process: $(tail -n 2 "$dir/err")"
+    # shellcheck disable=SC2086
+    ranks 3 "$dir/last3" $short --ema_decay 0.9 $best --overwrite_output_dir --sharded_optimizer \
+        --ddp_timeout 20 2>"$dir/err" || bad "averages, 3 ranks: $(tail -n 2 "$dir/err")"
+    equal "$dir/last3" "$dir/last0" 8
+done
 
 # Started on 2 ranks, one of them killed; on 3, stopped by a signal; ended on 1.
 long="--max_steps 40 --eval_steps 10 --save_steps 5"

@@ -558,7 +558,8 @@ static void test_gemm(const fleet *f) {
     static const size_t shapes[][3] = {     // m, k, n
         { 0, 5, 3 }, { 3, 0, 5 }, { 4, 3, 0 }, { 1, 1, 1 }, { 2, 7, 1 }, { 1, 3, 40 },
         { 11, 13, 31 }, { 12, 16, 32 }, { 13, 17, 33 }, { 25, 385, 65 }, { 8, 384, 64 },
-        { 100, 31, 5 }, { 97, 33, 70 }, { 5, 800, 7 }, { 3, 9, 1030 }, { 200, 6, 129 } };
+        { 100, 31, 5 }, { 97, 33, 70 }, { 5, 800, 7 }, { 3, 9, 1030 }, { 200, 6, 129 },
+        { 14, 1030, 1060 } };
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         for (int kind = 0; kind < 8; kind++) {
             setting c = { .n = shapes[s][0], .in = shapes[s][1], .out = shapes[s][2],
@@ -698,7 +699,7 @@ static void test_gelu_remake(const fleet *f) {
 
 // ---- maps of one x, one after the other ----
 
-enum { AGAIN_ROWS = 4200, AGAIN_IN = 70, AGAIN_OUT = 40 };
+enum { AGAIN_ROWS = 4200, AGAIN_IN = 70, AGAIN_OUT = 1060, AGAIN_WEIGHTS = 1100 * AGAIN_OUT };
 static void again_fwd(mrc_backend *be, const float *x, const size_t n[3], const float *w,
                       mrc_dtype dtype, void *data, int again, float *y) {
     static const float bias[AGAIN_OUT];
@@ -717,17 +718,20 @@ static void again_fwd(mrc_backend *be, const float *x, const size_t n[3], const 
 // What is said to be x again gives the same bits; after another product, another number of rows or
 // columns, and an x that has changed and is not said to be the same, nothing old is used.
 static void test_again(const fleet *f) {
+    // The last has several slices of k and of n; its rows overlap.
     static const size_t sizes[][3] = { { 30, 70, 40 }, { 1, 1, 1 }, { 29, 33, 40 }, { 29, 70, 7 },
-                                       { 4200, 3, 2 } };
-    static float x[AGAIN_ROWS * AGAIN_IN], w[2][AGAIN_IN * AGAIN_OUT];
-    static float want[AGAIN_ROWS * AGAIN_OUT], got[AGAIN_ROWS * AGAIN_OUT];
+                                       { 4200, 3, 2 }, { 25, 1100, AGAIN_OUT } };
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    static float x[AGAIN_ROWS * AGAIN_IN], w[2][AGAIN_WEIGHTS];
+    static float want[AGAIN_ROWS * 40], got[AGAIN_ROWS * 40];
     static const mrc_dtype dtypes[] = { MRC_DTYPE_F32, MRC_DTYPE_BF16, MRC_DTYPE_I8 };
     for (size_t i = 0; i < AGAIN_ROWS * AGAIN_IN; i++) x[i] = (float)test_random();
-    for (size_t i = 0; i < AGAIN_IN * AGAIN_OUT; i++) w[0][i] = (float)test_random();
-    for (size_t i = 0; i < AGAIN_IN * AGAIN_OUT; i++) w[1][i] = (float)test_random();
-    for (size_t k = 0; k < f->n * 4 * 5; k++) {
-        mrc_backend *be = f->list[k / 20];
-        const size_t *n = sizes[k % 5], bytes = n[0] * n[2] * sizeof *got, kind = k / 5 % 4;
+    for (size_t i = 0; i < AGAIN_WEIGHTS; i++) w[0][i] = (float)test_random();
+    for (size_t i = 0; i < AGAIN_WEIGHTS; i++) w[1][i] = (float)test_random();
+    for (size_t k = 0; k < f->n * 4 * SIZES; k++) {
+        mrc_backend *be = f->list[k / (4 * SIZES)];
+        const size_t *n = sizes[k % SIZES], bytes = n[0] * n[2] * sizeof *got;
+        const size_t kind = k / SIZES % 4;
         const mrc_dtype dtype = dtypes[kind % 3];       // kind 3: not packed
         void *data = kind < 3 ? be->alloc(be, be->prepack_bytes(be, dtype, n[2], n[1])) : NULL;
         again_fwd(be, x, n, w[1], dtype, data, 0, want);

@@ -691,8 +691,10 @@ static const struct encoder_dir_case {
     { .modules = "[{\"path\": \"1\", \"type\": \"pylate.models.Dense\"}]", .module =
       "{\"out_features\": 4}", .similar = TOKENS, .found = MRC_HEAD_TOKENS, .width = 4,
       .query = 32, .passage = 64 },
-    { .modules = "[" MODULE("Normalize") ", " MODULE("Dropout") ", " MODULE("Transformer") "]",
-      .poolings = 4 },
+    { .modules = "[" MODULE("Normalize") ", " MODULE("Dropout") ", {\"path\": \"\", \"type\": "
+      "\"x.Transformer\"}]", .poolings = 4 },
+    { .modules = "[" MODULE("Pooling") ", {\"path\": \"../0\", \"type\": \"x.Transformer\"}]",
+      .module = "{}", .words = "leads out" },
     { .keys = DPR, .poolings = 1, .passage = 64 },
     { .keys = DPR ", \"projection_dim\": 3, \"max_position_embeddings\": 512", .width = 3,
       .query = 512, .passage = 256 },
@@ -799,6 +801,19 @@ static void encoder_dir_new(const struct encoder_dir_case *c, const char *base) 
     snprintf(name, sizeof name, "d/%s/sentence_bert_config.json", base);
     if (c->transformer) text_new(name, c->transformer);
 }
+// The folder of config.json is the one that modules.json names.
+static void test_encoder_base(void) {
+    static const struct encoder_dir_case c = { .modules =
+        "[{\"path\": \"0_BERT\", \"type\": \"x.Transformer\"}, " MODULE("Pooling") "]", .module =
+        "{\"pooling_mode\": \"max\"}", .transformer = "{\"max_seq_length\": 16}" };
+    mrc_model_config m;
+    encoder_dir_new(&c, "0_BERT");
+    if (!CHECK(mrc_encoder_config_load(ctx, &m, path_of("d"), MRC_HEAD_POOL, NULL) == MRC_OK, "%s",
+               mrc_ctx_message(ctx))) return;
+    CHECK(m.hidden_size == 8 && m.encoder.poolings == 2 && m.encoder.query_max_length == 16,
+          "%zu, %u, %zu", m.hidden_size, m.encoder.poolings, m.encoder.query_max_length);
+}
+
 static void test_encoder_dirs(void) {
     for (size_t i = 0; i < 2 * sizeof encoder_dirs / sizeof *encoder_dirs; i++) {
         const struct encoder_dir_case *c = &encoder_dirs[i / 2];
@@ -834,6 +849,7 @@ int main(void) {
     test_named();
     test_config_keys();
     test_encoder_dirs();
+    test_encoder_base();
     test_tables();
     test_writers();
     test_errno();

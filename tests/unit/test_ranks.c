@@ -1,8 +1,9 @@
 // Training on several ranks: weights, moments, losses and norms are the bits of one rank, whatever
 // the number of ranks, with dropout, R-Drop, FGM and step sizes that the ranks do not divide, and
 // with an optimizer that is shared out; checkpoints are the same files, and any number of ranks
-// goes on with them; so are predictions.  One rank's errors and flags are everyone's.  The ranks
-// are threads of this process.
+// goes on with them; so are predictions.  One rank's errors and flags are everyone's.  Buckets of
+// gradients are handed over while backward goes on, and nothing is written to them after that.  The
+// ranks are threads of this process.
 // tags: threads
 #include "../support/comm_threads.h"
 #include <sys/stat.h>
@@ -17,16 +18,92 @@ typedef struct variant {
     mrc_objective objective;
     size_t        n;                    // features of a step
     int           skips;                // the second step's loss is above what is allowed
+    int           checkpoints;          // backward computes the layers again
+    mrc_model_type type;                // ALBERT: both layers have the same weights
 } variant;
 static const variant variants[] = {
-    { "linear", 0, 0, { .rdrop_alpha = 0 }, 7, 0 },
-    { "one micro-batch", 0, 0, { .rdrop_alpha = 0 }, 2, 0 },
-    { "BiLSTM", 1, 0, { .rdrop_alpha = 0 }, 7, 0 },
-    { "naive", 0, 1, { .rdrop_alpha = 0 }, 5, 0 },
-    { "R-Drop", 0, 0, { .rdrop_alpha = 1 }, 7, 0 },
-    { "FGM", 0, 0, { .fgm_epsilon = 0.5 }, 7, 0 },
-    { "a step that is skipped", 0, 0, { .rdrop_alpha = 0 }, 7, 1 },
+    { "linear", 0, 0, { .rdrop_alpha = 0 }, 7, 0, 0, 0 },
+    { "one micro-batch", 0, 0, { .rdrop_alpha = 0 }, 2, 0, 0, 0 },
+    { "BiLSTM", 1, 0, { .rdrop_alpha = 0 }, 7, 0, 0, 0 },
+    { "naive", 0, 1, { .rdrop_alpha = 0 }, 5, 0, 0, 0 },
+    { "R-Drop", 0, 0, { .rdrop_alpha = 1 }, 7, 0, 0, 0 },
+    { "FGM", 0, 0, { .fgm_epsilon = 0.5 }, 7, 0, 0, 0 },
+    { "a step that is skipped", 0, 0, { .rdrop_alpha = 0 }, 7, 1, 0, 0 },
+    { "checkpointed", 0, 0, { .rdrop_alpha = 0 }, 7, 0, 1, 0 },
+    { "R-Drop and FGM, shared layers, checkpointed", 0, 0, { .rdrop_alpha = 1, .fgm_epsilon = .5 },
+      3, 0, 1, MRC_MODEL_ALBERT },
+    { "tables that all layers read", 1, 0, { .rdrop_alpha = 0 }, 5, 0, 0, MRC_MODEL_DEBERTA_V2 },
 };
+
+// A communicator that looks on: which buckets are handed over before backward has ended, and
+// whether what has been handed over changes before the wait.
+enum { MOST_SUMS = 32 };
+typedef struct watch {
+    mrc_comm    base;
+    mrc_comm   *inner;
+    mrc_ctx    *ctx;
+    struct { const void *data; void *copy; size_t bytes; } sums[MOST_SUMS];
+    int         n;
+    size_t      handed, early, rounds;
+    size_t      changed;
+} watch;
+
+static mrc_status watch_reduce(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b,
+                               const void *data, void *sum, int first, int members) {
+    watch *w = c->self;
+    const size_t bytes = b->begin[c->n_ranks] * mrc_dtype_bytes(b->dtype);
+    if (c->rank < members && w->n < MOST_SUMS) {
+        void *copy = malloc(bytes + 1);
+        memcpy(copy, data, bytes);
+        w->sums[w->n].data = data;
+        w->sums[w->n].copy = copy;
+        w->sums[w->n++].bytes = bytes;
+        w->handed++;
+        w->early += w->ctx->tape != NULL;
+    }
+    const mrc_status s = w->inner->reduce(w->inner, be, b, data, sum, first, members);
+    snprintf(c->error, sizeof c->error, "%s", w->inner->error);
+    return s;
+}
+static mrc_status watch_wait(mrc_comm *c) {
+    watch *w = c->self;
+    if (w->n) w->rounds++;
+    for (; w->n > 0; w->n--) {
+        w->changed += memcmp(w->sums[w->n - 1].data, w->sums[w->n - 1].copy,
+                             w->sums[w->n - 1].bytes) != 0;
+        free(w->sums[w->n - 1].copy);
+    }
+    return w->inner->wait(w->inner);
+}
+// All else has nothing to do with sums.
+static mrc_status watch_gather(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b,
+                               const void *slice, void *data) {
+    mrc_comm *inner = ((watch *)c->self)->inner;
+    const mrc_status s = inner->gather(inner, be, b, slice, data);
+    snprintf(c->error, sizeof c->error, "%s", inner->error);
+    return s;
+}
+static mrc_status watch_exchange(mrc_comm *c, const void *mine, void *all, size_t bytes) {
+    mrc_comm *inner = ((watch *)c->self)->inner;
+    const mrc_status s = inner->exchange(inner, mine, all, bytes);
+    snprintf(c->error, sizeof c->error, "%s", inner->error);
+    return s;
+}
+static mrc_status watch_broadcast(mrc_comm *c, void *data, size_t bytes, int root) {
+    mrc_comm *inner = ((watch *)c->self)->inner;
+    const mrc_status s = inner->broadcast(inner, data, bytes, root);
+    snprintf(c->error, sizeof c->error, "%s", inner->error);
+    return s;
+}
+static void watch_begin(watch *w, mrc_comm *inner) {
+    *w = (watch){ .base = *inner, .inner = inner };
+    w->base.self = w;
+    w->base.reduce = watch_reduce;
+    w->base.gather = watch_gather;
+    w->base.wait = watch_wait;
+    w->base.exchange = watch_exchange;
+    w->base.broadcast = watch_broadcast;
+}
 
 typedef struct outcome {
     uint32_t   crc;                     // of weights and averages
@@ -45,6 +122,7 @@ typedef struct rank_run {
     int         fail;                   // 1: a feature of this rank's is ill-formed; 2: it leaves
     int         flag, flagged;
     uint32_t    first, last;            // steps; first > 0: from the checkpoint that is there
+    watch       watch;
     outcome     out;
 } rank_run;
 
@@ -63,15 +141,21 @@ static void features_of(mrc_feature *list, const mrc_feature **refs, int32_t ids
 }
 
 static mrc_model_config config_of(const variant *v) {
-    mrc_model_config c = mrc_model_config_default();
+    mrc_model_config c = v->type ? mrc_model_config_family(v->type) : mrc_model_config_default();
     c.vocab_size = WORDS;               // its table spans several chunks of a norm
     c.hidden_size = 16;
     c.num_hidden_layers = 2;
     c.num_attention_heads = 2;
     c.intermediate_size = 24;
     c.max_position_embeddings = 40;
+    c.type_vocab_size = 1;
     c.head_hidden_size = 8;
     c.head = v->bilstm ? MRC_HEAD_BILSTM : MRC_HEAD_LINEAR;
+    if (v->type == MRC_MODEL_ALBERT) c.embedding_size = 8;
+    if (v->type == MRC_MODEL_DEBERTA_V2) {
+        c.relative_attention = c.share_att_key = 1;
+        c.pos_att_type = MRC_C2P | MRC_P2C;
+    }
     return c;
 }
 
@@ -142,6 +226,7 @@ static void steps(mrc_ctx *ctx, mrc_backend *be, rank_run *r) {
                                .objective = r->v->objective, .flag = r->flag && step == 1 };
         mrc_step_result result;
         desc.forward.dropout = 1;
+        desc.forward.gradient_checkpointing = r->v->checkpoints;
         if (r->v->skips && step == 1) desc.max_loss = 1e-6;
         if (r->fail == 1 && step == 2) list[2].input_ids[0] = WORDS;
         if (r->fail == 2 && step == 2) {
@@ -169,11 +254,29 @@ static void *run_rank(void *user) {
     mrc_backend_desc desc = { .threads = r->comm ? 1 + (size_t)r->comm->rank % 2 : 2 };
     if ((r->v->naive ? mrc_backend_naive_new(&be, &desc) : mrc_backend_cpu_new(&be, &desc))
         != MRC_OK) return NULL;
-    if (mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .comm = r->comm }) == MRC_OK) {
+    if (r->comm) watch_begin(&r->watch, r->comm);
+    if (mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .comm = r->comm ? &r->watch.base : NULL })
+        == MRC_OK) {
+        r->watch.ctx = ctx;
         steps(ctx, be, r);
     }
     mrc_backend_free(be);
     return NULL;
+}
+
+// Embeddings, two layers or the one of both, head: of each micro-batch all buckets are handed over,
+// and only that of the embeddings when backward is through.
+static void test_early(const rank_run *r, int k, int n) {
+    const watch *w = &r->watch;
+    const size_t buckets = r->v->type == MRC_MODEL_ALBERT ? 3 : 4;
+    CHECK(w->changed == 0, "%s, rank %d of %d: %zu buckets are written after they were handed over",
+          r->v->name, k, n, w->changed);
+    CHECK(w->handed == w->rounds * buckets, "%s, rank %d of %d: %zu buckets in %zu rounds "
+          "(expected %zu each)", r->v->name, k, n, w->handed, w->rounds, buckets);
+    CHECK(w->early == w->rounds * (buckets - 1), "%s, rank %d of %d: %zu of %zu buckets are handed "
+          "over while backward goes on, in %zu rounds", r->v->name, k, n, w->early, w->handed,
+          w->rounds);
+    CHECK(r->v->n < MICRO * (size_t)(k + 1) - 1 || w->rounds > 0, "rank %d hands nothing over", k);
 }
 
 static void run_ranks(rank_run *runs, thread_comm *all, const variant *v, int n) {
@@ -235,7 +338,10 @@ static void test_bits(const variant *v) {
         rank_run runs[MAX_RANKS] = { { .v = v } };
         for (int k = 0; k < n; k++) runs[k].sharded = sharded;
         run_ranks(runs, &all, v, n);
-        for (int k = 0; k < n; k++) same_as(&runs[k].out, &alone.out, v->name, sharded, k, n);
+        for (int k = 0; k < n; k++) {
+            same_as(&runs[k].out, &alone.out, v->name, sharded, k, n);
+            test_early(&runs[k], k, n);
+        }
         test_shares(runs, n, alone.out.kept, sharded);
     }
 }

@@ -57,6 +57,9 @@ static const pairs_case pairs_cases[] = {
       "\"1\", \"title\": \"t\", \"text\": \"p\"}], \"negative_passages\": [{\"docid\": \"2\", "
       "\"title\": \"\", \"text\": \"n\"}]}", "a: +t/p -n", NULL },
     { "triples of texts", "a\tp\tn\nb\t\"p\tm\n", "a: +p -n; b: +\"p -m", NULL },
+    { "more passages than eight", "a\tp\t1\t2\t3\t4\t5\t6\t7\t8\t9\r\n\r\nb\t\tm\n",
+      "a: +p -1 -2 -3 -4 -5 -6 -7 -8 -9; b: + -m", NULL },
+    { "no passage", "a\tp\nb\n", NULL, "t.json:2: found 1 field" },
     { "no question", "{\"x\": 1}\n{\"x\": 2}\n", NULL, ":1:1: found a row without a question" },
     { "nothing", "{\"query\": \"a\", \"pos\": []}", NULL, "no question has a passage" },
 };
@@ -77,6 +80,19 @@ static void test_files(void) {
         mrc_pairs_free(p);
         mrc_ctx_clear_error(ctx);
     }
+}
+
+// What a row cannot keep is told.
+static void test_left_out(void) {
+    static char line[16384];
+    size_t n = (size_t)snprintf(line, sizeof line, "a\tp");
+    mrc_pairs *p;
+    for (int i = 0; i < 1030; i++) n += (size_t)snprintf(line + n, sizeof line - n, "\tn%d", i);
+    mrc_pairs_desc desc = { .path = file_new("long.tsv", line) };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "%s", message);
+    CHECK(mrc_pairs_at(p, 0)->n_negatives == 1024 && strstr(message, "6 passages are left out"),
+          "%zu negatives: %s", mrc_pairs_at(p, 0)->n_negatives, message);
+    mrc_pairs_free(p);
 }
 
 // Ids of other files: qrels, negatives of a run, a teacher, triples.
@@ -589,14 +605,31 @@ static void test_directories(void) {
     }
 }
 
-// A projection of token rows has the bias and the activation that its folder names.
-static void test_projection(void) {
+static void check_projection(const float want[16]) {
     static const mrc_passage text = { "", "", "what is one", 11 };
-    mrc_model_config c = small(MRC_HEAD_TOKENS);
-    mrc_model *m;
     mrc_encoder *e;
     mrc_vectors v = { 0 };
+    CHECK(mrc_encoder_new(ctx, &e, path_of("projection"), NULL) == MRC_OK
+          && mrc_encoder_encode(e, MRC_SIDE_PASSAGE, &text, 1, &v) == MRC_OK, "encode: %s",
+          message);
+    for (size_t i = 0; i < v.n_rows * v.width; i++) {
+        if (CHECK(fabsf(v.rows[i] - want[i % 16]) < 1e-6f, "row %zu, column %zu: %g, not %g",
+                  i / 16, i % 16, (double)v.rows[i], (double)want[i % 16])) continue;
+        break;
+    }
+    CHECK(v.n_rows > 2 && v.width == 16, "%zu rows of %zu", v.n_rows, v.width);
+    mrc_vectors_free(&v);
+    mrc_encoder_free(e);
+}
+
+// A projection of token rows has the bias and the activation that its folder names, and its folder
+// is the one that modules.json names: an empty 1_Dense beside it is none.
+static void test_projection(void) {
+    mrc_model_config c = small(MRC_HEAD_TOKENS);
+    mrc_model *m;
     float weight[16 * 32] = { 0 }, bias[16], want[16];
+    char from[300], to[300], *text, *name;
+    size_t bytes;
     double length = 0;
     c.encoder.projection_bias = 1;
     c.encoder.projection_act = MRC_ACT_TANH;
@@ -613,17 +646,18 @@ static void test_projection(void) {
     mrc_tensor_upload(ctx, b, bias);
     CHECK(mrc_model_save(ctx, m, path_of("projection"), "data") == MRC_OK, "save: %s", message);
     mrc_model_free(m);
-    CHECK(mrc_encoder_new(ctx, &e, path_of("projection"), NULL) == MRC_OK
-          && mrc_encoder_encode(e, MRC_SIDE_PASSAGE, &text, 1, &v) == MRC_OK, "encode: %s",
-          message);
-    for (size_t i = 0; i < v.n_rows * v.width; i++) {
-        if (CHECK(fabsf(v.rows[i] - want[i % 16]) < 1e-6f, "row %zu, column %zu: %g, not %g",
-                  i / 16, i % 16, (double)v.rows[i], (double)want[i % 16])) continue;
-        break;
-    }
-    CHECK(v.n_rows > 2 && v.width == 16, "%zu rows of %zu", v.n_rows, v.width);
-    mrc_vectors_free(&v);
-    mrc_encoder_free(e);
+    check_projection(want);
+    snprintf(from, sizeof from, "%s", path_of("projection/1_Dense"));
+    snprintf(to, sizeof to, "%s", path_of("projection/9_Other"));
+    CHECK(rename(from, to) == 0 && mrc_dir_new(ctx, from) == MRC_OK, "%s: %s", to, message);
+    const char *modules = path_of("projection/modules.json");
+    if (!CHECK(mrc_file_read(ctx, &text, &bytes, modules) == MRC_OK, "%s", message)) return;
+    name = strstr(text, "\"1_Dense\"");
+    if (CHECK(name != NULL, "%s", text)) memcpy(name, "\"9_Other", 8);
+    FILE *f = fopen(modules, "w");
+    CHECK(f && fwrite(text, 1, bytes, f) == bytes && fclose(f) == 0, "%s", modules);
+    mrc_file_free(ctx, text);
+    check_projection(want);
 }
 
 // The fingerprint tells models apart by all weights that make a passage's vector.
@@ -793,6 +827,7 @@ int main(void) {
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
     test_files();
+    test_left_out();
     test_ids();
     test_bounds();
     test_zero_bytes();

@@ -1027,8 +1027,8 @@ static void check_classes(const mrc_json *c) {
         for (const mrc_json *j = mrc_json_get(c, lists[i].key)->child; j; j = j->next) {
             uint32_t cp = 0;
             mrc_utf8_decode(j->string, j->bytes, &cp);
-            CHECK(!(tok->classes[cp] & lists[i].bit) == !lists[i].on, "U+%04X: %s", (unsigned)cp,
-                  lists[i].key);
+            CHECK(!(mrc__uni_at(tok->classes, cp) & lists[i].bit) == !lists[i].on, "U+%04X: %s",
+                  (unsigned)cp, lists[i].key);
         }
     }
     mrc_tokenizer_free(tok);
