@@ -85,8 +85,8 @@ TOOL_DEF void engine_check_none(void) {
     const char *found = engine_a.url ? "url" : engine_a.auth_file ? "auth_file"
                       : engine_a.template_id ? "search_template" : NULL;
     if (engine_a.kind != ENGINE_NONE || !found) return;
-    tool_fail(TOOL_USAGE, "--%s is of a cluster (found no --engine, expected --engine elasticsearch "
-              "or opensearch)", found);
+    tool_fail(TOOL_USAGE, "--%s is of a cluster (found no --engine, expected --engine "
+              "elasticsearch or opensearch)", found);
 }
 
 #ifndef MRC_CURL

@@ -66,8 +66,8 @@ static void ranks_check_step(const run *r, size_t n) {
     while (f->name && strcmp(f->name, "gradient_accumulation_steps")) f++;
     if (!r->a->micro_batches || !f->name || !f->given
         || r->a->micro_batches == r->a->accumulation * n) return;
-    tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with --gradient_accumulation_steps "
-              "%zu (found %zu, expected %zu on %zu ranks, or one of the two flags)",
+    tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with "
+              "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one of the two flags)",
               r->a->accumulation, r->a->micro_batches, r->a->accumulation * n, n);
 }
 
