@@ -67,8 +67,9 @@ static void ranks_check_step(const run *r, size_t n) {
     if (!r->a->micro_batches || !f->name || !f->given
         || r->a->micro_batches == r->a->accumulation * n) return;
     tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with "
-              "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one of the two flags)",
-              r->a->accumulation, r->a->micro_batches, r->a->accumulation * n, n);
+              "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one "
+              "of the two flags)", r->a->accumulation, r->a->micro_batches,
+              r->a->accumulation * n, n);
 }
 
 // Before other threads exist.  Sets r->comm, who is quiet, and the threads of this rank.
