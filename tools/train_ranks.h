@@ -60,12 +60,15 @@ static void ranks_choose_device(const run *r) {
 #endif
 }
 
-// Two flags that say how many micro-batches a step has say the same.
+// Two flags of a command line that say how many micro-batches a step has say the same.  (A file of
+// flags may be another run's, with its default of one of the two.)
 static void ranks_check_step(const run *r, size_t n) {
-    const tool_flag *f = r->flags;
-    while (f->name && strcmp(f->name, "gradient_accumulation_steps")) f++;
-    if (!r->a->micro_batches || !f->name || !f->given
-        || r->a->micro_batches == r->a->accumulation * n) return;
+    int both = 0;
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        both += f->given == TOOL_GIVEN && (!strcmp(f->name, "gradient_accumulation_steps")
+                                           || !strcmp(f->name, "micro_batches_per_step"));
+    }
+    if (both < 2 || r->a->micro_batches == r->a->accumulation * n) return;
     tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with "
               "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one "
               "of the two flags)", r->a->accumulation, r->a->micro_batches,
