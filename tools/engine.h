@@ -80,6 +80,15 @@ TOOL_DEF const char *engine_analyzer_name(int analyzer) {
          : own[analyzer - MRC_ANALYZER_COUNT];
 }
 
+// Without --engine, what only a cluster reads is a mistake.
+TOOL_DEF void engine_check_none(void) {
+    const char *found = engine_a.url ? "url" : engine_a.auth_file ? "auth_file"
+                      : engine_a.template_id ? "search_template" : NULL;
+    if (engine_a.kind != ENGINE_NONE || !found) return;
+    tool_fail(TOOL_USAGE, "--%s is of a cluster (found no --engine, expected --engine "
+              "elasticsearch or opensearch)", found);
+}
+
 #ifndef MRC_CURL
 _Noreturn TOOL_DEF void engine_missing(void) {
     tool_fail(TOOL_USAGE, "--engine: this build has no libcurl (install libcurl4-openssl-dev, then "
@@ -222,10 +231,11 @@ TOOL_DEF void engine_open(engine *e, mrc_ctx *ctx) {
     }
     for (const char *p = engine_a.url; *p; ) {
         size_t n = strcspn(p, ",");
-        if (e->n_urls == 8 || n >= sizeof e->urls[0] - 1 || (strncmp(p, "http://", 7)
-            && strncmp(p, "https://", 8)) || memchr(p, '@', n) || memchr(p, ' ', n)) {
-            tool_fail(TOOL_USAGE, "--url: entry %zu cannot be used (expected http:// or https://, "
-                      "no name or password in it, at most 8)", e->n_urls + 1);
+        const size_t scheme = !strncmp(p, "http://", 7) ? 7 : !strncmp(p, "https://", 8) ? 8 : 0;
+        if (e->n_urls == 8 || n >= sizeof e->urls[0] - 1 || !scheme || n == scheme
+            || strchr("/:?#", p[scheme]) || memchr(p, '@', n) || memchr(p, ' ', n)) {
+            tool_fail(TOOL_USAGE, "--url: entry %zu cannot be used (expected http:// or https:// "
+                      "and a host, no name or password in it, at most 8)", e->n_urls + 1);
         }
         memcpy(e->urls[e->n_urls], p, n);
         while (n && e->urls[e->n_urls][n - 1] == '/') n--;

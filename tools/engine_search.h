@@ -12,6 +12,7 @@ typedef struct cluster { int none; } cluster;
 TOOL_DEF void cluster_open(cluster *c, mrc_ctx *ctx, retrieval_options *o, size_t top_k, int texts,
                            double rest) {
     (void)c; (void)ctx; (void)o; (void)top_k; (void)texts; (void)rest;
+    engine_check_none();
     if (engine_a.kind != ENGINE_NONE) engine_missing();
 }
 TOOL_DEF void cluster_close(cluster *c) { (void)c; }
@@ -337,6 +338,7 @@ static void cluster_read(cluster *c) {
 // failure of the cluster it is not asked again.
 TOOL_DEF void cluster_open(cluster *c, mrc_ctx *ctx, retrieval_options *o, size_t top_k, int texts,
                            double rest) {
+    engine_check_none();
     if (engine_a.kind == ENGINE_NONE) return;
     engine_check_name(o->index);
     if (o->kind == RETRIEVE_COLBERT) {

@@ -67,6 +67,7 @@ static void add_vectors(mrc_ctx *ctx, mrc_encoder *e, const mrc_passages *passag
 
 // What a cluster cannot keep; the rest its version decides.
 static void check_cluster(void) {
+    engine_check_none();
     if (engine_a.kind == ENGINE_NONE) {
         if (a.analyzer < MRC_ANALYZER_COUNT) return;
         tool_fail(TOOL_USAGE, "--analyzer: %s is a cluster's own (found no --engine, expected one, "

@@ -60,6 +60,21 @@ static void ranks_choose_device(const run *r) {
 #endif
 }
 
+// Two flags of a command line that say how many micro-batches a step has say the same.  (A file of
+// flags may be another run's, with its default of one of the two.)
+static void ranks_check_step(const run *r, size_t n) {
+    int both = 0;
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        both += f->given == TOOL_GIVEN && (!strcmp(f->name, "gradient_accumulation_steps")
+                                           || !strcmp(f->name, "micro_batches_per_step"));
+    }
+    if (both < 2 || r->a->micro_batches == r->a->accumulation * n) return;
+    tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with "
+              "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one "
+              "of the two flags)", r->a->accumulation, r->a->micro_batches,
+              r->a->accumulation * n, n);
+}
+
 // Before other threads exist.  Sets r->comm, who is quiet, and the threads of this rank.
 static void ranks_begin(run *r) {
     r->micro_batches = r->a->accumulation;
@@ -80,7 +95,10 @@ static void ranks_begin(run *r) {
 #endif
     const size_t n = r->comm ? (size_t)r->comm->n_ranks : 1;
     r->micro_batches = r->a->micro_batches ? r->a->micro_batches : r->a->accumulation * n;
-    if (!r->comm) return;
+    if (!r->comm) {
+        ranks_check_step(r, 1);
+        return;
+    }
     ranks_comm = tool_comm = r->comm;
     if (r->a->task && n > 1) {
         tool_quiet = r->comm->rank != 0;
@@ -91,6 +109,7 @@ static void ranks_begin(run *r) {
     atexit(ranks_exit);
     ranks_prefix(r->comm);
     tool_quiet = r->comm->rank != 0;
+    ranks_check_step(r, n);
     signal(SIGUSR1, tool__on_signal);   // launchers pass this one on at once
     const tool_flag *threads = tool_common_flags;
     while (strcmp(threads->name, "threads") != 0) threads++;

@@ -38,16 +38,29 @@ static void retrieval_check(train_args *a, const tool_program *p) {
         "scale", "similarity", "pooling", "projection_size", "query_max_length",
         "passage_max_length", "mini_batch_size", "eval_passages", "eval_queries", "eval_qrels",
         "eval_negatives", "query_marker", "passage_marker", "query_expansion", NULL };
+    // All that a run for retrieval would not look at; what stands in a file of flags may be there.
     static const char *const readers[] = {
-        "head", "fp16", "bf16", "num_folds", "rdrop_alpha", "fgm_epsilon", "encoding", "compat",
-        "pad_to_max_length", "batching", NULL };
+        "head", "num_rnn_layers", "rnn_hidden_size", "rnn_dropout", "head_kernel_size", "fp16",
+        "bf16", "num_folds", "fold", "rdrop_alpha", "fgm_epsilon", "encoding", "compat",
+        "pad_to_max_length", "batching", "doc_stride", "max_seq_length", "max_train_samples",
+        "max_eval_samples", "version_2_with_negative", "null_score_diff_threshold", "metric",
+        "postprocess", "n_best_size", "max_answer_length", "loss_variant", "loss_positions",
+        "gamma", "smoothing", "micro_batches_per_step", "sharded_optimizer", NULL };
+    static const char *const instead[][2] = {
+        { "max_seq_length", "--query_max_length and --passage_max_length" },
+        { "micro_batches_per_step", "--mini_batch_size" },
+        { "max_train_samples", "a shorter --train_file" },
+        { "max_eval_samples", "fewer questions to measure on" } };
     const char *const *no = a->task ? readers : own;
     for (int i = 0; no[i]; i++) {
+        const char *better = a->task ? "--task reader" : "--task biencoder, colbert or cross";
         if (tool_given(p, no[i]) != TOOL_GIVEN) continue;
+        for (size_t k = 0; k < sizeof instead / sizeof *instead; k++) {
+            if (!strcmp(instead[k][0], no[i])) better = instead[k][1];
+        }
         tool_fail(TOOL_USAGE, "--%s: is not of this --task (found --task %s, expected %s)", no[i],
                   a->task == TASK_READER ? "reader" : a->task == TASK_BIENCODER ? "biencoder"
-                  : a->task == TASK_COLBERT ? "colbert" : "cross",
-                  a->task ? "reader" : "biencoder, colbert or cross");
+                  : a->task == TASK_COLBERT ? "colbert" : "cross", better);
     }
     if (!a->task && a->loss >= LOSS_INFONCE) {
         tool_fail(TOOL_USAGE, "--loss: is of --task biencoder, colbert and cross (expected ce, "

@@ -741,11 +741,18 @@ static void save_args(run *r) {
     for (const tool_flag *f = r->flags; f->name; f++) {
         static const char *const of_one_process[] = { "CONFIG", "resume_from_checkpoint",
                                                       "overwrite_output_dir", NULL };
+        // Given they change the model; where they are not, its directory says what holds.
+        static const char *const of_the_model[] = { "similarity", "projection_size",
+                                                    "query_expansion", "num_rnn_layers",
+                                                    "rnn_dropout", "head_kernel_size", NULL };
         int skip = 0;
         for (int i = 0; of_one_process[i]; i++) skip |= !strcmp(f->name, of_one_process[i]);
-        // A number without a default that is 0 was not given: 0 may be no value of it.
-        skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0)
-                               || (f->integer && *f->integer < 0));
+        for (int i = 0; of_the_model[i]; i++) {
+            skip |= !f->given && !strcmp(f->name, of_the_model[i]);
+        }
+        // A number without a default that is 0, or a size that is the largest, was not given.
+        skip |= !f->preset && ((f->size && (!*f->size || *f->size == SIZE_MAX))
+                               || (f->real && *f->real == 0) || (f->integer && *f->integer < 0));
         mrc_text_init(&value, r->ctx);
         tool_flag_text(&value, f);
         if (!skip && !(f->string && !*f->string) && !(f->list && !f->list->n)) {

@@ -578,11 +578,44 @@ mrc_cuda_embedding_scatter(const int32_t *ids, int n, int32_t padding, int h,
     if (c < h) *d.at((size_t)id, (size_t)c) += sum;
 }
 
+// A table of few rows, each of which has many rows of dy: a block has 32 columns of one id's
+// gradient, its 32 warps a row of dy each in turn, and all of them are added in order.
+template <class T>
+__global__ void __launch_bounds__(1024)
+mrc_cuda_embedding_few(const int32_t *ids, int n, int32_t padding, int h,
+                       mrc_cuda_matrix<const T> dy, mrc_cuda_matrix<float> d) {
+    struct partial { float v[32][33]; };
+    MRC_DYN_SMEM(partial, s);
+    const int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32, id = (int)blockIdx.y;
+    const int c = (int)blockIdx.x * 32 + x;
+    float sum = 0;
+#pragma unroll 8
+    for (int r = y; r < n; r += 32) {
+        const float v = c < h ? mrc_cuda_get(dy.at((size_t)r, (size_t)c)) : 0;
+        sum += ids[r] == id && id != padding ? v : 0;
+    }
+    s->v[y][x] = sum;
+    __syncthreads();
+    if (y != 0 || c >= h) return;
+    sum = 0;
+    for (int i = MRC_BUG(EMBEDDING_FEW); i < 32; i++) sum += s->v[i][x];
+    mrc_cuda_give(d.at((size_t)id, (size_t)c), sum, d.accumulate);
+}
+
+enum { MRC_CUDA_FEW = 4 };              // rows of a table
+
 template <class T>
 static mrc_status mrc_cuda_embedding_table(mrc_cuda *c, const mrc_embedding_bwd_args *g,
                                            mrc_out d, mrc_in ids, int32_t padding, size_t rows) {
     const mrc_cuda_matrix<float> to = mrc_cuda_into<float>(d);
     if (!d.data || g->h == 0) return MRC_OK;
+    if (rows && rows <= MRC_CUDA_FEW) {
+        return mrc_cuda_check(
+            c, MRC_LAUNCH((mrc_cuda_embedding_few<T>),
+                          dim3(mrc_cuda_blocks(g->h, 32), (unsigned)rows), 1024,
+                          32 * 33 * sizeof(float), c->stream, (const int32_t *)ids.data,
+                          (int)g->n, padding, (int)g->h, mrc_cuda_from<T>(g->dy), to));
+    }
     if (!d.accumulate && rows) {
         MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_zero,
                                                   mrc_cuda_blocks(rows * g->h, MRC_CUDA_BLOCK),

@@ -1,10 +1,12 @@
 // gemm_tc.cuh - matrix products on tensor cores: f16, bf16, and f32 by way of TF32
 //
 // c (m, n) = a (m, k) b (k, n), sums in f32.  A block of threads makes one tile of c, BM x BN, from
-// slices of k that are 64 bytes of an element wide; a warp makes WM x 32 of it.  An operand lies in
-// shared memory as it lies in memory: rows of k ("by k"), or rows of its m or n.  Path 80 keeps
-// three slices there, copied asynchronously; path 70 two, by way of registers.  What cannot be read
-// 16 bytes at a time (an odd leading dimension, an address in between) is read by elements.
+// slices of k that are 64 bytes of an element wide; a warp makes WM x WN of it, 64 x 64 of a large
+// tile.  An operand lies in shared memory as it lies in memory: rows of k ("by k"), or rows of its
+// m or n.  Path 80 keeps three slices there, copied asynchronously; path 70 two, by way of
+// registers.
+// A slice that is not whole, or cannot be read 16 bytes at a time (an odd leading dimension, an
+// address in between), is read by elements.
 //
 // Small products of long k are split into parts of k, made by blocks of their own and summed in
 // their order: how often depends on the shape alone, so neither the device nor chance is in the
@@ -15,8 +17,7 @@
 
 enum {
     TC_CHUNK = 16,                      // bytes that a thread moves at a time
-    TC_SLICE = 64,                      // bytes of k in a slice
-    TC_WN = 32                          // columns of c of a warp
+    TC_SLICE = 64                       // bytes of k in a slice
 };
 
 typedef struct tc_operand {
@@ -32,7 +33,7 @@ typedef struct tc_args {
     void *c, *z;                        // z: c before the activation, NULL: not wanted
     size_t ldc, ldz;
     int c_f32, accumulate, act;
-    int pairs;                          // two columns can be written at once, from even ones on
+    int four;                           // four columns can be read and written at once
     mrc_cuda_vector bias;
     float *parts;                       // not NULL: (parts, m, n)
 } tc_args;
@@ -84,94 +85,97 @@ template <class T> __device__ uint4 tc_gather(const T *from, int count) {
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
-// A thread's chunks of an operand, slice after slice: where the next one begins, and how many of
-// its bytes exist where the slice is full.
+// A thread's chunks of an operand, slice after slice.  Of a tile and a slice that exist wholly, and
+// are aligned, a chunk is ROWS rows farther than the one before it, here and in shared memory.
 template <class T, int R, bool BY_K, int THREADS> struct tc_chunks {
     typedef tc_tile<T, R, BY_K> tile;
-    enum { EACH = (int)tile::CHUNKS / THREADS };
-    const T *at[EACH];
-    int bytes[EACH], k0, k_end;
-    bool whole;                         // all of them exist, and are aligned, in a full slice
+    enum { EACH = (int)tile::CHUNKS / THREADS, ROWS = THREADS / (int)tile::IN_ROW };
+    const T *at;                        // the first one's, of the next whole slice
+    int r0, to;
     uint4 held[EACH];                   // on path 70, on their way
 
-    __device__ __forceinline__ void start(const tc_operand &o, int r, int k, int end) {
-        k0 = k;
-        k_end = end;
-        whole = o.aligned;
+    // Returns whether the tile is whole.
+    __device__ __forceinline__ bool start(const tc_operand &o, int r, int k) {
+        const int row = (int)threadIdx.x / (int)tile::IN_ROW;
+        const int first = (int)threadIdx.x % (int)tile::IN_ROW * (int)tile::PER_CHUNK;
+        at = (const T *)o.data + (BY_K ? (size_t)(r + row) * o.ld + (size_t)(k + first)
+                                       : (size_t)(k + row) * o.ld + (size_t)(r + first));
+        r0 = r;
+        to = tile::target((int)threadIdx.x);
+        return o.aligned && r + R <= o.rows;
+    }
+    __device__ __forceinline__ void advance(const tc_operand &o) {
+        at += BY_K ? (size_t)tile::K : (size_t)tile::K * o.ld;
+    }
+    // Begins copying a whole slice; the caller commits and waits.
+    __device__ __forceinline__ void copy(unsigned char *s, const tc_operand &o) {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            int count;
-            const int chunk = (int)threadIdx.x + i * THREADS;
-            at[i] = tile::source(o, r, BY_K ? 0 : k0, BY_K ? (int)tile::K : k_end, chunk, &count);
-            if (BY_K && count) at[i] += k0;
-            bytes[i] = count * (int)sizeof(T);
-            whole = whole && bytes[i] == TC_CHUNK;
-        }
-    }
-    // Bytes of chunk i that exist in the slice, which may be the last one.
-    __device__ __forceinline__ int there(int i) const {
-        if (k_end - k0 >= tile::K) return bytes[i];
-        const int chunk = (int)threadIdx.x + i * THREADS;
-        const int left = (k_end - k0 - chunk % (int)tile::IN_ROW * (int)tile::PER_CHUNK)
-                       * (int)sizeof(T);
-        if (!BY_K) return k0 + chunk / (int)tile::IN_ROW < k_end ? bytes[i] : 0;
-        return left < 0 ? 0 : left < bytes[i] ? left : bytes[i];
-    }
-    // What does not exist is never read, so its address may move on too.
-    __device__ __forceinline__ void advance(const tc_operand &o) {
-        k0 += tile::K;
-#pragma unroll
-        for (int i = 0; i < EACH; i++) at[i] += BY_K ? (size_t)tile::K : (size_t)tile::K * o.ld;
-    }
-    // Begins moving a slice to shared memory, and turns to the next one; the caller commits and
-    // waits.
-    __device__ __forceinline__ void copy(unsigned char *to, const tc_operand &o) {
-        const bool all = whole && k_end - k0 >= tile::K;
-#pragma unroll
-        for (int i = 0; all && i < EACH; i++) {
-            cp_async_16(to + tile::target((int)threadIdx.x + i * THREADS), at[i], TC_CHUNK);
-        }
-#pragma unroll
-        for (int i = 0; !all && i < EACH; i++) {
-            unsigned char *into = to + tile::target((int)threadIdx.x + i * THREADS);
-            const int n = there(i);
-            if (o.aligned) cp_async_16(into, n ? at[i] : (const T *)o.data, n);
-            else *(uint4 *)into = tc_gather(at[i], n / (int)sizeof(T));
+            cp_async_16(s + to + i * (int)ROWS * (int)tile::PITCH, at + (size_t)(i * ROWS) * o.ld,
+                        TC_CHUNK);
         }
         advance(o);
     }
     // The same by way of registers: fetch() is followed by put().
     __device__ __forceinline__ void fetch(const tc_operand &o) {
-        const bool all = whole && k_end - k0 >= tile::K;
 #pragma unroll
-        for (int i = 0; all && i < EACH; i++) held[i] = *(const uint4 *)at[i];
-#pragma unroll
-        for (int i = 0; !all && i < EACH; i++) {
-            const int n = there(i);
-            if (o.aligned && n == TC_CHUNK) held[i] = *(const uint4 *)at[i];
-            else held[i] = tc_gather(at[i], n / (int)sizeof(T));
-        }
+        for (int i = 0; i < EACH; i++) held[i] = *(const uint4 *)(at + (size_t)(i * ROWS) * o.ld);
         advance(o);
     }
-    __device__ __forceinline__ void put(unsigned char *to) const {
+    __device__ __forceinline__ void put(unsigned char *s) const {
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
-            *(uint4 *)(to + tile::target((int)threadIdx.x + i * THREADS)) = held[i];
+            *(uint4 *)(s + to + i * (int)ROWS * (int)tile::PITCH) = held[i];
+        }
+    }
+    // Any other slice, from k on: what does not exist is 0.
+    __device__ __forceinline__ void rest(unsigned char *s, const tc_operand &o, int k, int k_end) {
+#pragma unroll 1
+        for (int i = 0; i < EACH; i++) {
+            int count;
+            const int chunk = (int)threadIdx.x + i * THREADS;
+            const T *from = tile::source(o, r0, k, k_end, chunk, &count);
+            uint4 *into = (uint4 *)(s + tile::target(chunk));
+            if (o.aligned && count == (int)tile::PER_CHUNK) *into = *(const uint4 *)from;
+            else *into = tc_gather(from, count);
         }
     }
 };
 
+// Where a lane finds its fragments of rows r.. of an operand, r a multiple of 16: of k it reads
+// there ^ 2 k where rows are of k, whose chunks change places, else there + k * PITCH.
+template <class T, int R, bool BY_K, bool IS_A, int ARCH>
+__device__ __forceinline__ int tc_start(int r, int lane) {
+    typedef tc_tile<T, R, BY_K> tile;
+    if (ARCH == 70) {       // 4 (q & 1) + 8 h + .. of a (q >> 1 of b), so that no banks collide
+        const int q = lane >> 2 & 3, t = lane & 3;
+        const int first = r + (IS_A ? q & 1 : q >> 1) * 4 + (lane >> 4) * 8;
+        return BY_K ? tile::place(first + t, 0) : tile::place(t, first * 2);
+    }
+    const int row = (lane & 7) + (BY_K == IS_A ? lane & 8 : lane >> 4 << 3);
+    const int col = BY_K == IS_A ? lane >> 4 << 3 : lane & 8;
+    return BY_K ? tile::place(r + row, col * 2) : tile::place(row, (r + col) * 2);
+}
+// The same of k, and of rows `more` farther, a multiple of 16.
+template <class T, int R, bool BY_K>
+__device__ __forceinline__ int tc_at(int start, int k, int more) {
+    typedef tc_tile<T, R, BY_K> tile;
+    if (!BY_K) return start + k * (int)tile::PITCH + more * (int)sizeof(T);
+    if (MRC_BUG(TC_SWIZZLE)) return start + k * 2 + more * (int)tile::PITCH;
+    return (start ^ k * 2) + more * (int)tile::PITCH;
+}
+
 // Fragments of 16 rows r.. of a at k.., or of 16 columns of b: two of 8, words 0, 1 and 2, 3.
+// start: tc_start() of the first rows, r - more.
 template <class T, int R, bool BY_K, bool IS_A>
-__device__ void tc_fragment(unsigned *w, const unsigned char *s, int r, int k, int lane) {
+__device__ __forceinline__ void tc_fragment(unsigned *w, const unsigned char *s, int start, int r,
+                                            int k, int more, int lane) {
     typedef tc_tile<T, R, BY_K> tile;
     if (sizeof(T) == 2) {
-        int row = (lane & 7) + (BY_K == IS_A ? lane & 8 : lane >> 4 << 3);
-        int col = BY_K == IS_A ? lane >> 4 << 3 : lane & 8;
-        ldmatrix_x4<!BY_K>(w, s + (BY_K ? tile::place(r + row, (k + col) * 2)
-                                        : tile::place(k + row, (r + col) * 2)));
+        ldmatrix_x4<!BY_K>(w, s + tc_at<T, R, BY_K>(start, k, more));
         return;
     }
+    r += more;
     int g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -181,15 +185,11 @@ __device__ void tc_fragment(unsigned *w, const unsigned char *s, int r, int k, i
     }
 }
 
-// Volta's: four k of 16 rows, 4 (q & 1) + 8 h + .. for a (q >> 1 for b) so that no banks collide.
-template <class T, int R, bool BY_K, bool IS_A>
-__device__ void tc_fragment_70(unsigned *w, const unsigned char *s, int r, int k, int lane) {
-    typedef tc_tile<T, R, BY_K> tile;
-    int q = lane >> 2 & 3, t = lane & 3;
-    int first = r + (IS_A ? q & 1 : q >> 1) * 4 + (lane >> 4) * 8;
-    const unsigned char *at = s + (BY_K ? tile::place(first + t, k * 2)
-                                        : tile::place(k + t, first * 2));
-    uint2 v = *(const uint2 *)at;
+// Volta's: four k of 16 rows.
+template <class T, int R, bool BY_K>
+__device__ __forceinline__ void tc_fragment_70(unsigned *w, const unsigned char *s, int start,
+                                               int k, int more) {
+    const uint2 v = *(const uint2 *)(s + tc_at<T, R, BY_K>(start, k, more));
     w[0] = v.x;
     w[1] = v.y;
 }
@@ -206,39 +206,45 @@ __device__ __forceinline__ void tc_mma(float, float *d, const unsigned *a, const
     mma_1688(d, a, b);
 }
 
-// A warp's part of the product of two slices: sums[i][j] are 16 x 16.
-template <class T, int ARCH, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
-__device__ void tc_multiply(float (&sums)[WM / 16][2][8], const unsigned char *a,
-                            const unsigned char *b, int row, int col, int lane) {
-    const int step = ARCH == 70 ? 4 : 32 / (int)sizeof(T);
+// What a block makes: its tile's rows and columns, a warp's place in it, and its part of k.
+typedef struct tc_place_of { int m0, n0, row, col, lane, k0, k_end, slices; } tc_place_of;
+
+// A warp's fragments of a step of k, of both operands, and their products: sums[i][j] are 16 x 16.
+template <class T, int ARCH, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
+struct tc_step {
+    enum { K = ARCH == 70 ? 4 : 32 / (int)sizeof(T), IN_SLICE = TC_SLICE / (int)sizeof(T) / K };
+    unsigned a[WM / 16][4], b[WN / 16][4];
+
+    // Of step `step` of a slice in s; at_a, at_b: see tc_start().
+    __device__ __forceinline__ void load(const unsigned char *s, int step, int at_a, int at_b,
+                                         const tc_place_of &p) {
+        const unsigned char *sb = s + tc_tile<T, BM, A_BY_K>::BYTES;
 #pragma unroll
-    for (int k = 0; k < TC_SLICE / (int)sizeof(T); k += step) {
-        unsigned fb[2][4];
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            if (ARCH == 70) {
-                tc_fragment_70<T, BN, B_BY_K, false>(fb[j], b, col + j * 16, k, lane);
-            } else {
-                tc_fragment<T, BN, B_BY_K, false>(fb[j], b, col + j * 16, k, lane);
-            }
+        for (int j = 0; j < WN / 16; j++) {
+            if (ARCH == 70) tc_fragment_70<T, BN, B_BY_K>(b[j], sb, at_b, step * K, j * 16);
+            else tc_fragment<T, BN, B_BY_K, false>(b[j], sb, at_b, p.col, step * K, j * 16, p.lane);
         }
 #pragma unroll
         for (int i = 0; i < WM / 16; i++) {
-            unsigned fa[4];
-            if (ARCH == 70) tc_fragment_70<T, BM, A_BY_K, true>(fa, a, row + i * 16, k, lane);
-            else tc_fragment<T, BM, A_BY_K, true>(fa, a, row + i * 16, k, lane);
+            if (ARCH == 70) tc_fragment_70<T, BM, A_BY_K>(a[i], s, at_a, step * K, i * 16);
+            else tc_fragment<T, BM, A_BY_K, true>(a[i], s, at_a, p.row, step * K, i * 16, p.lane);
+        }
+    }
+    __device__ __forceinline__ void multiply(float (&sums)[WM / 16][WN / 16][8]) const {
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                if (ARCH == 70) {
-                    mma_884<A_BY_K, B_BY_K>(sums[i][j], fa, fb[j]);
+        for (int i = 0; i < WM / 16; i++) {
+#pragma unroll
+            for (int j = 0; j < WN / 16; j++) {
+                if constexpr (ARCH == 70) {
+                    mma_884<A_BY_K, B_BY_K>(sums[i][j], a[i], b[j]);
                 } else {
-                    tc_mma(T(), sums[i][j], fa, fb[j]);
-                    tc_mma(T(), sums[i][j] + 4, fa, fb[j] + 2);
+                    tc_mma(T(), sums[i][j], a[i], b[j]);
+                    tc_mma(T(), sums[i][j] + 4, a[i], b[j] + 2);
                 }
             }
         }
     }
-}
+};
 
 // Element e of a lane's part of a 16 x 16 sum; e and e + 1 are neighbours of a row for even e.
 template <int ARCH> __device__ void tc_place(int lane, int e, int *row, int *col) {
@@ -250,21 +256,6 @@ template <int ARCH> __device__ void tc_place(int lane, int e, int *row, int *col
         *row = (lane >> 2) + (e >> 1 & 1) * 8;
         *col = (lane & 3) * 2 + (e & 1) + (e >> 2) * 8;
     }
-}
-
-template <class T> __device__ void tc_put(const tc_args &g, int row, int col, float v) {
-    if (row >= g.m || col >= g.n) return;
-    if (g.parts) {
-        g.parts[((size_t)blockIdx.y * g.m + row) * g.n + col] = v;
-        return;
-    }
-    if (g.bias.data) v += mrc_cuda_at(g.bias, (size_t)col);
-    if (g.z) ((T *)g.z)[(size_t)row * g.ldz + col] = (T)v;
-    // Of what z holds, wanted or not: see mrc_drop().
-    if (g.act) v = mrc_cuda_act(g.act, (float)(T)v);
-    size_t at = (size_t)row * g.ldc + col;
-    if (g.c_f32) mrc_cuda_give((float *)g.c + at, v, g.accumulate);
-    else mrc_cuda_give((T *)g.c + at, v, g.accumulate);
 }
 
 // Two elements that stand side by side.
@@ -285,158 +276,242 @@ __device__ __forceinline__ void tc_give2(void *base, size_t at, float a, float b
     else tc_store2<T>(to, a, b);
 }
 
-// As tc_put() of columns col, which is even, and col + 1.
-template <class T> __device__ void tc_put2(const tc_args &g, int row, int col, float a, float b) {
-    if (!g.pairs) {
-        tc_put<T>(g, row, col, a);
-        tc_put<T>(g, row, col + 1, b);
-        return;
-    }
+// Columns col to col + 3 of a row: a part of k's sums; or c, given a bias, kept as z, given an
+// activation.
+template <class T>
+__device__ __forceinline__ void tc_put4(const tc_args &g, int row, int col, float (&v)[4]) {
     if (row >= g.m || col >= g.n) return;
     if (g.parts) {
-        tc_give2<float>(g.parts, ((size_t)blockIdx.y * g.m + row) * g.n + col, a, b, 0);
+        float *to = g.parts + ((size_t)blockIdx.y * g.m + row) * g.n;
+        mrc_cuda_store4(to, col, g.n, g.four, 0, v);
         return;
     }
     if (g.bias.data) {
-        a += mrc_cuda_at(g.bias, (size_t)col);
-        b += mrc_cuda_at(g.bias, (size_t)col + 1);
+        float bias[4];
+        mrc_cuda_at4(g.bias, col, g.n, g.four, bias);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v[k] += bias[k];
     }
-    if (g.z) tc_give2<T>(g.z, (size_t)row * g.ldz + col, a, b, 0);
-    if (g.act) {
-        a = mrc_cuda_act(g.act, (float)(T)a);
-        b = mrc_cuda_act(g.act, (float)(T)b);
+    if (g.z) mrc_cuda_store4((T *)g.z + (size_t)row * g.ldz, col, g.n, g.four, 0, v);
+    // Of what z holds, wanted or not: see mrc_drop().
+#pragma unroll 1
+    for (int k = 0; g.act && k < 4; k++) {      // in turns: code for one, and no index
+        const float first = mrc_cuda_act(g.act, (float)(T)v[0]);
+        v[0] = v[1];
+        v[1] = v[2];
+        v[2] = v[3];
+        v[3] = first;
     }
-    const size_t at = (size_t)row * g.ldc + col;
-    if (g.c_f32) tc_give2<float>(g.c, at, a, b, g.accumulate);
-    else tc_give2<T>(g.c, at, a, b, g.accumulate);
+    const size_t at = (size_t)row * g.ldc;
+    if (g.c_f32) mrc_cuda_store4((float *)g.c + at, col, g.n, g.four, g.accumulate, v);
+    else mrc_cuda_store4((T *)g.c + at, col, g.n, g.four, g.accumulate, v);
 }
 
-// What a block makes: its tile's rows and columns, a warp's place in it, and its part of k.
-typedef struct tc_place_of { int m0, n0, row, col, lane, k0, k_end, slices; } tc_place_of;
+// Where a warp leaves 16 rows of its sums for others of its lanes: two lanes that write, or read,
+// at once never meet in a bank.
+template <int WN> __device__ __forceinline__ int tc_end_at(int row, int col) {
+    return row * (WN + 8) + (col ^ (row & 4) * 4);
+}
 
-// A block's slices one after the other, by way of registers: the next one is fetched before this
-// one is multiplied.
-template <class T, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
-__device__ __forceinline__ void tc_slices_70(float (&sums)[WM / 16][2][8], const tc_args &g,
-                                             const tc_place_of &p, unsigned char *smem) {
+// A warp's sums, 16 rows at a time: through its own shared memory, so that a row is written by
+// lanes that stand side by side.
+template <class T, int ARCH, int WM, int WN>
+__device__ __forceinline__ void tc_end(const float (&sums)[WM / 16][WN / 16][8],
+                                       const tc_args &g, const tc_place_of &p, float *own) {
+#pragma unroll
+    for (int i = 0; i < WM / 16; i++) {
+#pragma unroll
+        for (int j = 0; j < WN / 16; j++) {
+#pragma unroll
+            for (int e = 0; e < 8; e += 2) {
+                int r, c;
+                tc_place<ARCH>(p.lane, e, &r, &c);
+                *(float2 *)(own + tc_end_at<WN>(r, c + j * 16)) =
+                    make_float2(sums[i][j][e], sums[i][j][e + 1]);
+            }
+        }
+        __syncwarp();
+#pragma unroll 1
+        for (int q = p.lane; q < 16 * WN / 4; q += 32) {
+            const int r = q / (WN / 4), c = q % (WN / 4) * 4;
+            float v[4];
+            mrc_cuda_load4(own + tc_end_at<WN>(r, c), 0, 4, 1, v);
+            tc_put4<T>(g, p.m0 + p.row + i * 16 + r, p.n0 + p.col + c, v);
+        }
+        if (!MRC_BUG(TC_END)) __syncwarp();
+    }
+}
+
+// A block's slices one after the other.  Fragments are read one step of k ahead, across slices
+// too: the barrier stands before a slice's last products, so that these run while the next slice's
+// first fragments come, and behind it what the slice's fragments were read from is free.
+//
+// Path 70: the next slice but one is fetched behind the barrier and put in its place half a slice
+// later.
+template <class T, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
+__device__ __forceinline__ void tc_slices_70(float (&sums)[WM / 16][WN / 16][8],
+                                             const tc_args &g, const tc_place_of &p,
+                                             unsigned char *smem) {
     typedef tc_tile<T, BM, A_BY_K> tile_a;
     typedef tc_tile<T, BN, B_BY_K> tile_b;
-    const int threads = BM / WM * (BN / TC_WN) * 32;
+    typedef tc_step<T, 70, BM, BN, WM, WN, A_BY_K, B_BY_K> step_of;
+    const int threads = BM / WM * (BN / WN) * 32, steps = step_of::IN_SLICE;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
+    const int at_a = tc_start<T, BM, A_BY_K, true, 70>(p.row, p.lane);
+    const int at_b = tc_start<T, BN, B_BY_K, false, 70>(p.col, p.lane);
     tc_chunks<T, BM, A_BY_K, threads> a;
     tc_chunks<T, BN, B_BY_K, threads> b;
-    a.start(g.a, p.m0, p.k0, p.k_end);
-    b.start(g.b, p.n0, p.k0, p.k_end);
-    for (int s = -1; s < p.slices; s++) {
-        const bool more = s + 1 < p.slices;
-        unsigned char *next = smem + ((s + 1) & 1) * stage, *now = smem + (s & 1) * stage;
-        __syncthreads();
-        if (more) {
-            a.fetch(g.a);
-            b.fetch(g.b);
-        }
-        if (s >= 0) {
-            tc_multiply<T, 70, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, p.row,
-                                                           p.col, p.lane);
-        }
-        if (more) {
-            a.put(next);
-            b.put(next + tile_a::BYTES);
+    step_of f[2];
+    const bool whole_a = a.start(g.a, p.m0, p.k0), whole_b = b.start(g.b, p.n0, p.k0);
+    const int whole = whole_a && whole_b ? (p.k_end - p.k0) / (int)tile_a::K : 0;
+    // Whatever stands in for a slice that is not whole, or is none.
+    auto rest = [&](unsigned char *to, int s) {
+        if (s < whole || s >= p.slices) return;
+        a.rest(to, g.a, p.k0 + s * (int)tile_a::K, p.k_end);
+        b.rest(to + tile_a::BYTES, g.b, p.k0 + s * (int)tile_a::K, p.k_end);
+    };
+    auto fetch = [&](int s) {
+        if (s >= whole) return;
+        a.fetch(g.a);
+        b.fetch(g.b);
+    };
+    auto put = [&](unsigned char *to, int s) {
+        if (s >= whole) return;
+        a.put(to);
+        b.put(to + tile_a::BYTES);
+    };
+    fetch(0);
+    put(smem, 0);
+    rest(smem, 0);
+    __syncthreads();
+    fetch(1);
+    f[0].load(smem, 0, at_a, at_b, p);
+    for (int s = 0; s < p.slices; s++) {
+        unsigned char *now = smem + (s & 1) * stage, *next = smem + (~s & 1) * stage;
+#pragma unroll
+        for (int i = 0; i < steps; i++) {
+            if (i == steps / 2) put(next, s + 1);
+            if (i + 1 < steps) {
+                f[(i + 1) & 1].load(now, i + 1, at_a, at_b, p);
+            } else {
+                rest(next, s + 1);
+                __syncthreads();
+                fetch(s + 2);
+                f[0].load(next, 0, at_a, at_b, p);
+            }
+            f[i & 1].multiply(sums);
         }
     }
 }
 
-// The same with copies that run beside the products, two slices ahead.
-template <class T, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
-__device__ __forceinline__ void tc_slices_80(float (&sums)[WM / 16][2][8], const tc_args &g,
-                                             const tc_place_of &p, unsigned char *smem) {
+// Path 80: copies that run beside the products, three slices ahead.
+template <class T, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
+__device__ __forceinline__ void tc_slices_80(float (&sums)[WM / 16][WN / 16][8],
+                                             const tc_args &g, const tc_place_of &p,
+                                             unsigned char *smem) {
     typedef tc_tile<T, BM, A_BY_K> tile_a;
     typedef tc_tile<T, BN, B_BY_K> tile_b;
-    const int threads = BM / WM * (BN / TC_WN) * 32, stages = 3;
+    typedef tc_step<T, 80, BM, BN, WM, WN, A_BY_K, B_BY_K> step_of;
+    const int threads = BM / WM * (BN / WN) * 32, stages = 3, steps = step_of::IN_SLICE;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
+    const int at_a = tc_start<T, BM, A_BY_K, true, 80>(p.row, p.lane);
+    const int at_b = tc_start<T, BN, B_BY_K, false, 80>(p.col, p.lane);
     tc_chunks<T, BM, A_BY_K, threads> a;
     tc_chunks<T, BN, B_BY_K, threads> b;
-    a.start(g.a, p.m0, p.k0, p.k_end);
-    b.start(g.b, p.n0, p.k0, p.k_end);
-    for (int s = -2; s < p.slices; s++) {
-        if (s >= 0 && !MRC_BUG(NO_WAIT)) cp_async_wait<1>();
-        __syncthreads();
-        if (s + 2 < p.slices) {
-            unsigned char *next = smem + (s + 2) % stages * stage;
-            a.copy(next, g.a);
-            b.copy(next + tile_a::BYTES, g.b);
+    step_of f[2];
+    const bool whole_a = a.start(g.a, p.m0, p.k0), whole_b = b.start(g.b, p.n0, p.k0);
+    const int whole = whole_a && whole_b ? (p.k_end - p.k0) / (int)tile_a::K : 0;
+    auto copy = [&](unsigned char *to, int s) {
+        if (s < whole) {
+            a.copy(to, g.a);
+            b.copy(to + tile_a::BYTES, g.b);
+        } else if (s < p.slices) {
+            a.rest(to, g.a, p.k0 + s * (int)tile_a::K, p.k_end);
+            b.rest(to + tile_a::BYTES, g.b, p.k0 + s * (int)tile_a::K, p.k_end);
         }
         cp_async_commit();
-        if (s < 0) continue;
-        const unsigned char *now = smem + s % stages * stage;
-        tc_multiply<T, 80, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, p.row,
-                                                       p.col, p.lane);
+    };
+    for (int s = 0; s < stages; s++) copy(smem + s * stage, s);
+    cp_async_wait<stages - 1>();
+    __syncthreads();
+    f[0].load(smem, 0, at_a, at_b, p);
+    unsigned char *now = smem;
+    for (int s = 0; s < p.slices; s++) {
+        unsigned char *next = now == smem + (stages - 1) * stage ? smem : now + stage;
+#pragma unroll
+        for (int i = 0; i < steps; i++) {
+            if (i + 1 < steps) {
+                f[(i + 1) & 1].load(now, i + 1, at_a, at_b, p);
+            } else {
+                if (!MRC_BUG(NO_WAIT)) cp_async_wait<stages - 2>();
+                __syncthreads();
+                f[0].load(next, 0, at_a, at_b, p);
+                copy(now, s + stages);
+            }
+            f[i & 1].multiply(sums);
+        }
+        now = next;
     }
     cp_async_wait<0>();
 }
 
 // Grid (tiles, parts).
-template <class T, int ARCH, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
-__global__ void __launch_bounds__(BM / WM *(BN / TC_WN) * 32) tc_gemm_kernel(tc_args g) {
+template <class T, int ARCH, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
+__global__ void __launch_bounds__(BM / WM *(BN / WN) * 32) tc_gemm_kernel(tc_args g) {
     if (!MRC_HAS_PATH(ARCH)) return;
     MRC_DYN_SMEM(unsigned char, smem);
     const int across = (g.n + BN - 1) / BN, warp = threadIdx.x >> 5, K = tc_tile<T, BM, A_BY_K>::K;
     tc_place_of p;
     p.m0 = blockIdx.x / across * BM;
     p.n0 = blockIdx.x % across * BN;
-    p.row = warp / (BN / TC_WN) * WM;
-    p.col = warp % (BN / TC_WN) * TC_WN;
+    p.row = warp / (BN / WN) * WM;
+    p.col = warp % (BN / WN) * WN;
     p.lane = threadIdx.x & 31;
     p.k0 = blockIdx.y * g.k_part;
     p.k_end = g.k - p.k0 < g.k_part ? g.k : p.k0 + g.k_part;
     p.slices = (p.k_end - p.k0 + K - 1) / K;
-    float sums[WM / 16][2][8] = {};
-    if constexpr (ARCH == 70) tc_slices_70<T, BM, BN, WM, A_BY_K, B_BY_K>(sums, g, p, smem);
-    else tc_slices_80<T, BM, BN, WM, A_BY_K, B_BY_K>(sums, g, p, smem);
-#pragma unroll
-    for (int i = 0; i < WM / 16; i++) {
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-#pragma unroll
-            for (int e = 0; e < 8; e += 2) {
-                int r, c;
-                tc_place<ARCH>(p.lane, e, &r, &c);
-                tc_put2<T>(g, p.m0 + p.row + i * 16 + r, p.n0 + p.col + j * 16 + c,
-                           sums[i][j][e], sums[i][j][e + 1]);
-            }
-        }
-    }
+    float sums[WM / 16][WN / 16][8] = {};
+    if constexpr (ARCH == 70) tc_slices_70<T, BM, BN, WM, WN, A_BY_K, B_BY_K>(sums, g, p, smem);
+    else tc_slices_80<T, BM, BN, WM, WN, A_BY_K, B_BY_K>(sums, g, p, smem);
+    __syncthreads();                    // the slices are read: their place is free
+    tc_end<T, ARCH, WM, WN>(sums, g, p, (float *)smem + warp * 16 * (WN + 8));
 }
 
-// The parts of a split product, in their order.
+// The parts of a split product, in their order: a thread has four columns of a row.
 template <class T> __global__ void tc_sum_kernel(tc_args g, const float *from, int parts) {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, all = (size_t)g.m * g.n;
-    if (i >= all) return;
-    float sum = 0;
-    for (int p = 0; p < parts; p++) sum += from[(size_t)p * all + i];
-    tc_put<T>(g, (int)(i / g.n), (int)(i % g.n), sum);
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, fours = ((size_t)g.n + 3) / 4;
+    const size_t row = i / fours;
+    const int col = (int)(i % fours) * 4;
+    if (row >= (size_t)g.m) return;
+    float sum[4] = {}, v[4];
+    for (int p = 0; p < parts; p++) {
+        mrc_cuda_load4(from + ((size_t)p * g.m + row) * g.n, col, g.n, g.four, v);
+#pragma unroll
+        for (int k = 0; k < 4; k++) sum[k] += v[k];
+    }
+    tc_put4<T>(g, (int)row, col, sum);
 }
 
 //==============================================================================
 // Host: which kernel
 //==============================================================================
-template <class T, int ARCH, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
+template <class T, int ARCH, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
 static int tc_launch(const tc_args &g, int parts, cudaStream_t stream) {
     const size_t smem = (ARCH == 70 ? 2 : 3)
                       * ((size_t)tc_tile<T, BM, A_BY_K>::BYTES + tc_tile<T, BN, B_BY_K>::BYTES);
     const int tiles = (g.m + BM - 1) / BM * ((g.n + BN - 1) / BN);
-    int e = (int)cudaFuncSetAttribute(tc_gemm_kernel<T, ARCH, BM, BN, WM, A_BY_K, B_BY_K>,
+    int e = (int)cudaFuncSetAttribute(tc_gemm_kernel<T, ARCH, BM, BN, WM, WN, A_BY_K, B_BY_K>,
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
     if (e) return e;
-    return MRC_LAUNCH((tc_gemm_kernel<T, ARCH, BM, BN, WM, A_BY_K, B_BY_K>),
-                      dim3((unsigned)tiles, (unsigned)parts), BM / WM * (BN / TC_WN) * 32, smem,
+    return MRC_LAUNCH((tc_gemm_kernel<T, ARCH, BM, BN, WM, WN, A_BY_K, B_BY_K>),
+                      dim3((unsigned)tiles, (unsigned)parts), BM / WM * (BN / WN) * 32, smem,
                       stream, g);
 }
 
 template <class T, int ARCH, bool A_BY_K, bool B_BY_K>
 static int tc_pick_tile(const tc_args &g, int large, int parts, cudaStream_t stream) {
-    return large ? tc_launch<T, ARCH, 128, 128, 64, A_BY_K, B_BY_K>(g, parts, stream)
-                 : tc_launch<T, ARCH, 64, 64, 32, A_BY_K, B_BY_K>(g, parts, stream);
+    return large ? tc_launch<T, ARCH, 128, 128, 64, 64, A_BY_K, B_BY_K>(g, parts, stream)
+                 : tc_launch<T, ARCH, 64, 64, 32, 32, A_BY_K, B_BY_K>(g, parts, stream);
 }
 
 template <class T, int ARCH>
@@ -502,12 +577,14 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     g.act = p->act;
     g.bias = mrc_cuda_vector_of(p->bias);
     g.parts = parts > 1 ? (float *)scratch : nullptr;
-    g.pairs = p->n % 2 == 0 && p->c.ld % 2 == 0 && p->z.ld % 2 == 0
-           && ((uintptr_t)g.c | (uintptr_t)g.z | (uintptr_t)g.parts) % 8 == 0;
+    const uintptr_t at = (uintptr_t)g.c | (uintptr_t)g.z | (uintptr_t)g.parts
+                       | (uintptr_t)g.bias.data;
+    g.four = p->n % 4 == 0 && p->c.ld % 4 == 0 && p->z.ld % 4 == 0 && at % 16 == 0;
     int e = tc_pick_path(T(), g, c->path, !p->a_transposed, p->b_transposed, tc_is_large(p),
                          (int)parts, c->stream);
     if (e || parts == 1) return mrc_cuda_check(c, e);
     g.parts = nullptr;
-    return mrc_cuda_check(c, MRC_LAUNCH(tc_sum_kernel<T>, mrc_cuda_blocks(p->m * p->n, 256), 256,
-                                        0, c->stream, g, (const float *)scratch, (int)parts));
+    const unsigned blocks = mrc_cuda_blocks(p->m * ((p->n + 3) / 4), 256);
+    return mrc_cuda_check(c, MRC_LAUNCH(tc_sum_kernel<T>, blocks, 256, 0, c->stream, g,
+                                        (const float *)scratch, (int)parts));
 }

@@ -2,8 +2,9 @@
 //
 // 256 threads make a tile: a warp 64 x 32 of it, a lane 8 x 8 as 2 x 2 squares of 4 x 4.  Slices of
 // 8 of k are fetched 16 bytes at a time into registers while the slice before them is multiplied,
-// and stand in two shared buffers, so one barrier a slice is enough.  A slice's fragments are read
-// one k ahead.  What lies outside of whole tiles is the business of mrc_cuda_gemm_kernel.
+// and stand in two shared buffers, so one barrier a slice is enough.  Fragments are read one k
+// ahead, across slices too: what a warp waits for at the barrier is other warps, not memory.  What
+// lies outside of whole tiles is the business of mrc_cuda_gemm_kernel.
 //
 // Every sum runs over k in rising order, as everywhere: a product's bits do not depend on which of
 // the two kernels made an element.
@@ -107,29 +108,34 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
     float sum[8][8] = {};
     float4 ra = mrc_cuda_whole_fetch(g.a + pa, k + (A_BY_K ? ac : ar), k_end);
     float4 rb = mrc_cuda_whole_fetch(g.b + pb, k + (B_BY_K ? bc : br), k_end);
+    float fa[2][8], fb[2][8];
+    mrc_cuda_whole_store<A_BY_K>(s->a[0], ar, ac, ra);
+    mrc_cuda_whole_store<B_BY_K>(s->b[0], br, bc, rb);
+    __syncthreads();
+    mrc_cuda_whole_pick(fa[0], &s->a[0][0][row], 32);
+    mrc_cuda_whole_pick(fb[0], &s->b[0][0][col], 16);
+    pa += da;
+    pb += db;
+    ra = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
+    rb = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
     for (; k < k_end; k += K, w ^= 1) {
-        mrc_cuda_whole_store<A_BY_K>(s->a[w], ar, ac, ra);
-        mrc_cuda_whole_store<B_BY_K>(s->b[w], br, bc, rb);
-        // Before the barrier of the slice before, all threads had read what this slice replaces.
-        __syncthreads();
-        pa += da;
-        pb += db;
-        if (k + 2 * K <= k_end) {
-            ra = *(const float4 *)(g.a + pa);
-            rb = *(const float4 *)(g.b + pb);
-        } else if (k + K < k_end) {             // the last slice, which is not full
-            ra = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
-            rb = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
-        }
-        float fa[2][8], fb[2][8];
-        mrc_cuda_whole_pick(fa[0], &s->a[w][0][row], 32);
-        mrc_cuda_whole_pick(fb[0], &s->b[w][0][col], 16);
 #pragma unroll
         for (int kk = 0; kk < K; kk++) {
-            if (kk + 1 < K) {
-                mrc_cuda_whole_pick(fa[(kk + 1) & 1], &s->a[w][kk + 1][row], 32);
-                mrc_cuda_whole_pick(fb[(kk + 1) & 1], &s->b[w][kk + 1][col], 16);
+            const int next = kk + 1 < K ? w : w ^ 1, at = (kk + 1) % K;
+            if (kk == K / 2) {          // read by nobody since the barrier of the slice before
+                mrc_cuda_whole_store<A_BY_K>(s->a[w ^ 1], ar, ac, ra);
+                mrc_cuda_whole_store<B_BY_K>(s->b[w ^ 1], br, bc, rb);
             }
+            if (kk + 1 == K) {          // the next slice stands, and the one after it is fetched
+                if (!MRC_BUG(WHOLE_BARRIER)) __syncthreads();
+                pa += da;
+                pb += db;
+                const int k2 = k + 2 * K;
+                ra = mrc_cuda_whole_fetch(g.a + pa, k2 + (A_BY_K ? ac : ar), k_end);
+                rb = mrc_cuda_whole_fetch(g.b + pb, k2 + (B_BY_K ? bc : br), k_end);
+            }
+            mrc_cuda_whole_pick(fa[(kk + 1) & 1], &s->a[next][at][row], 32);
+            mrc_cuda_whole_pick(fb[(kk + 1) & 1], &s->b[next][at][col], 16);
 #pragma unroll
             for (int i = 0; i < 8; i++) {
 #pragma unroll

@@ -92,7 +92,23 @@ refuses 2 '--teacher_model: contradicts --teacher' build/train --task cross $cro
     --output_dir "$dir/no" --loss kl --teacher "$dir/lines" --teacher_model "$dir/cross"
 fails 2 'is of --task reader' build/train --task cross $cross --max_steps 1 --output_dir "$dir/no" \
     --loss focal
-fails 2 'is not of this --task' build/train $begin --max_steps 1 --output_dir "$dir/no" --scale 3
+fails 2 'expected --task biencoder, colbert or cross' build/train $begin --max_steps 1 --output_dir \
+    "$dir/no" --scale 3
+# What a run for retrieval would not look at is refused, not passed over.
+for flag in head=mlp num_rnn_layers=1 rnn_hidden_size=8 rnn_dropout=0.1 head_kernel_size=3 fp16 bf16 \
+    num_folds=3 fold=1 rdrop_alpha=1 fgm_epsilon=1 encoding=sentinel compat=reference pad_to_max_length \
+    batching=sorted doc_stride=8 max_seq_length=64 max_train_samples=8 max_eval_samples=8 \
+    version_2_with_negative null_score_diff_threshold=1 metric=squad postprocess=pipeline \
+    n_best_size=5 max_answer_length=9 loss_variant=standard loss_positions=valid gamma=1 smoothing=0.1 \
+    micro_batches_per_step=2 sharded_optimizer gradient_accumulation_steps=2; do
+    refuses 2 "--${flag%%=*}: " build/train --task biencoder $begin --max_steps 1 --output_dir "$dir/no" \
+        "--$flag"
+done
+refuses 2 'expected --query_max_length and' build/train --task biencoder $begin --max_steps 1 \
+    --output_dir "$dir/no" --max_seq_length 64
+# What its own train_args.json has of them changes nothing.
+works build/train "$dir/pieces/train_args.json" --output_dir "$dir/repeated"
+same "$dir/pieces/model.safetensors" "$dir/repeated/model.safetensors"
 
 # One index for words, vectors and token rows.
 awk '{ print NR "\t" $0 }' "$dir/lines" | awk -F'\t' '{ split($2, part, "\" \""); sub(/"$/, "", part[2])

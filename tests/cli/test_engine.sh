@@ -53,6 +53,14 @@ search() {
 index 2 '--url is missing'
 index 2 'no name or password in it' --url http://me:secret7@127.0.0.1:1
 index 2 'cannot be used' --url ftp://127.0.0.1
+for nowhere in http:// https://:9200 http:///k http://127.0.0.1:1,https://; do
+    index 2 'and a host' --url $nowhere
+done
+for program in search "index --analyzer whitespace --output k --passages $dir/p.tsv"; do
+    # shellcheck disable=SC2086
+    gives 2 ': --url is of a cluster' $under "$bin/"$program --url http://127.0.0.1:1 \
+        $([ "$program" = search ] && echo --index k --queries "$dir/q.jsonl")
+done
 index 2 "the index's name" --url http://127.0.0.1:1 --output Upper
 index 5 '127.0.0.1:1: ' --url http://127.0.0.1:1
 echo 'ApiKey secret7' >"$dir/auth"

@@ -54,6 +54,19 @@ build/mrc version | grep -qx nccl && no='NCCL is for --backend cuda'
 # shellcheck disable=SC2086
 ranks 0 "$dir/no" $short --backend cpu --ddp_backend nccl 2>"$dir/err"
 [ $? -eq 2 ] && grep -q -e "$no" "$dir/err" && ok || bad "NCCL: $(tail -n 2 "$dir/err")"
+# Retrieval is trained by one process, started by mpirun or not; several are refused at once.
+retrieval="--task biencoder --config_name data/config.json --tokenizer_name data --train_file
+    data/validation.jsonl --per_device_train_batch_size 4 --max_steps 2"
+# shellcheck disable=SC2086
+build/train $retrieval --output_dir "$dir/alone" >/dev/null 2>&1 && ok || bad "retrieval"
+# shellcheck disable=SC2086
+mpirun $options -n 1 build/train $retrieval --output_dir "$dir/single" >/dev/null 2>&1 && ok \
+    || bad "retrieval by one rank"
+same "$dir/alone/model.safetensors" "$dir/single/model.safetensors"
+# shellcheck disable=SC2086
+$bound mpirun $options -n 2 build/train $retrieval --output_dir "$dir/no" >"$dir/out" 2>"$dir/err"
+[ $? -eq 2 ] && [ "$(grep -c 'retrieval is trained by one process (found 2 ranks, expected 1)' \
+    "$dir/err")" = 1 ] && [ ! -e "$dir/no" ] && ok || bad "retrieval by 2 ranks: $(cat "$dir/err")"
 # A run that has ended already is none to go on with, and no failure.
 # shellcheck disable=SC2086
 ranks 2 "$dir/n2" $short --resume_from_checkpoint 2>"$dir/err" \
@@ -167,6 +180,8 @@ once() {
     [ "$(grep -c "$words" "$dir/err")" = 1 ] && ok || bad "$what: $(cat "$dir/err")"
 }
 once "a missing file" 3 'missing.jsonl: ' --validation_file "$dir/missing.jsonl"
+once "two sizes of a step" 2 'accumulation_steps 2 (found 5, expected 6 on 3 ranks' \
+    --gradient_accumulation_steps 2
 once "AdamP shared out" 2 'adamp looks at whole matrices' --sharded_optimizer --optim adamp
 
 # A rank that stands still ends the run by the deadline, and is named; exit code 5.

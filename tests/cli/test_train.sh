@@ -80,6 +80,9 @@ test_same_head() {
         --output_dir "$dir/second" --head bilstm --threads 1 --max_steps 1
     if grep -q '"num_layers": 2, "hidden_size": 8, "dropout": 0' "$dir/second/config.json"; then ok
     else bad "the head that a folder has: $(grep mrc_head "$dir/second/config.json")"; fi
+    # So does the run again from the flags that the run wrote.
+    works $exec build/train "$dir/second/train_args.json" --output_dir "$dir/third" --threads 1
+    same "$dir/second/model.safetensors" "$dir/third/model.safetensors"
 }
 
 #---------------------------------------------------------------------------------------------------

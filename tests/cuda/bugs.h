@@ -20,6 +20,7 @@
     X(SCORE_FWD, SCORE_LOSS, "a column without a target counts")                                   \
     X(SCORE_SUM, SCORE_LOSS, "the last column is left out")                                        \
     X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
+    X(EMBEDDING_FEW, EMBEDDING, "a table of few rows lacks what the first warp summed")            \
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
     X(RNN_AHEAD, LSTM, "a slice of W_hh and its vectors come twice")                               \
@@ -41,11 +42,13 @@
     X(ATTENTION_BARRIER, ATTENTION, "a tile is overwritten while it is read")                      \
     X(ATTENTION_DELTA, ATTENTION, "delta is lost on tensor cores")                                 \
     X(ATTENTION_KEPT, ATTENTION, "backward's keys draw the mask of other queries")                 \
-    X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")
+    X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
+    X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
+    X(WHOLE_BARRIER, "", "a whole tile's next slice is read before it stands")                     \
     X(NO_WAIT, "", "an asynchronous copy is not waited for")                                       \
     X(TAIL, "address", "a product's last row is written twice too far")                            \
     X(NO_RELEASE, "thread", "a grid barrier that orders nothing")

@@ -5,7 +5,8 @@
 
 PTXAS is what `nvcc -cubin -Xptxas -v` wrote, SASS what `cuobjdump -sass` prints of the cubin.  For
 each kernel of the table below: registers, stack frame, spills and blocks that an SM holds at once
-(by arithmetic), and of its main loop, the innermost loop with the most FFMA or HMMA: its bytes, the
+(by arithmetic), and of its main loop, the innermost loop of products with the most HMMA or, where
+a kernel has none, FFMA: its bytes (with what is seldom executed, such as slices at an edge), the
 share of FFMA or HMMA, instructions per HMMA, FFMA per 128-bit shared load, the width of global
 loads, and how many of them are in flight between two waits on them.  Prints the figures; the last
 line is the count.  --all also prints kernels without a bar.
@@ -36,6 +37,11 @@ BARS = {
         (r"mrc_cuda_attention_tc_.*, 70>", "hmma_share", ">=", 0.3),
         (r"rnn_", "frame", "<=", 0),
         (r"tc_gemm_kernel<", "spills", "<=", 0),
+        (r"tc_gemm_kernel<__half, 70,", "frame", "<=", 0),
+        (r"tc_gemm_kernel<__half, 70, 128,", "threads", "=", 128),
+        (r"tc_gemm_kernel<__half, 70, 128,", "blocks", ">=", 2),
+        (r"tc_gemm_kernel<__half, 70, 128,", "hmma_share", ">=", 0.55),
+        (r"tc_gemm_kernel<__half, 70, 128,", "load_bits", ">=", 128),
     ],
     80: [(r"mrc_cuda_gemm_whole<", "frame", "<=", 0)],
     90: [(r"mrc_cuda_gemm_whole<", "frame", "<=", 0)],
@@ -46,10 +52,14 @@ for arch in (80, 90):
         (r"mrc_cuda_attention_tc_.*, 80>", "spills", "<=", 0),
         (r"tc_gemm_kernel<.*, 80, ", "frame", "<=", 0),
         (r"tc_gemm_kernel<.*, 80, ", "spills", "<=", 0),
+        (r"tc_gemm_kernel<__nv_bfloat16, 80, 128,", "threads", "=", 128),
+        (r"tc_gemm_kernel<__nv_bfloat16, 80, 128,", "blocks", ">=", 2),
+        (r"tc_gemm_kernel<__nv_bfloat16, 80, 128,", "per_hmma", "<=", 5.5),
     ]
-# Bytes that the launch asks for, on sm_70.
+# Bytes that the launch asks for.
 SHARED = {r"mrc_cuda_gemm_whole<": 16896, r"mrc_cuda_attention_tc_fwd<": 30976,
-          r"mrc_cuda_attention_tc_": 41216}
+          r"mrc_cuda_attention_tc_": 41216, r"tc_gemm_kernel<.*, 70, 128,": 34816,
+          r"tc_gemm_kernel<.*, 80, 128,": 52224}
 
 
 def ptxas(path):
@@ -105,13 +115,18 @@ def opcode(text):
 
 
 def loops(code):
-    """(start, end) of the loops that have no loop inside"""
+    """(start, end, products) of loops of products that have none inside; products: HMMA, or FFMA
+    where the kernel has no HMMA"""
+    base = "HMMA" if any(opcode(t).startswith("HMMA") for _, t, _ in code) else "FFMA"
     found = []
     for address, text, _ in code:
         if opcode(text).split(".")[0] in ("BRA", "JMP"):
             m = re.search(r"0x([0-9a-f]+)", text)
             if m and int(m.group(1), 16) < address - 16:
-                found.append((int(m.group(1), 16), address))
+                start = int(m.group(1), 16)
+                n = sum(opcode(t).startswith(base) for a, t, _ in code if start <= a <= address)
+                if n:
+                    found.append((start, address, n))
     return [x for x in found
             if not any(y != x and y[0] >= x[0] and y[1] <= x[1] for y in found)]
 
@@ -135,19 +150,17 @@ def in_flight(body):
     return best
 
 
-def figures(code, row, threads, shared):
+def figures(code, row, threads, shared, of_processor):
     f = dict(row)
     if threads:
         warps = threads // 32
         by_registers = 65536 // 4 // ((row["registers"] + 7) // 8 * 8 * 32) * 4 // warps
-        by_shared = 98304 // (shared + row["shared"]) if shared + row["shared"] else 32
+        by_shared = of_processor // (shared + row["shared"]) if shared + row["shared"] else 32
         f["threads"], f["blocks"] = threads, min(by_registers, by_shared, 64 // warps)
     best = None
-    for start, end in loops(code):
-        body = [x for x in code if start <= x[0] <= end]
-        weight = sum(opcode(t).startswith(("FFMA", "HMMA")) for _, t, _ in body)
-        if weight and (best is None or weight > best[0]):
-            best = (weight, body)
+    for start, end, weight in loops(code):
+        if best is None or weight > best[0]:
+            best = (weight, [x for x in code if start <= x[0] <= end])
     if best is None:
         return f
     body = best[1]
@@ -188,7 +201,8 @@ def main():
             continue
         threads = next((b[3] for b in bars if b[1] == "threads"), 0)
         shared = next((s for k, s in SHARED.items() if re.search(k, name)), 0)
-        f = figures(code[mangled], rows[mangled], threads, shared)
+        f = figures(code[mangled], rows[mangled], threads, shared,
+                    98304 if a.arch == 70 else 167936 if a.arch == 80 else 233472)
         print(name + ": " + ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
                                       for k, v in f.items()))
         for pattern, figure, relation, bar in bars:

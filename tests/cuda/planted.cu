@@ -15,8 +15,8 @@ static mrc_status multiply(__half, mrc_cuda *c, const mrc_cuda_product *p) {
 }
 
 // c of a product with ragged edges and several slices, in an order of the threads.
-template <class T, int K> static void check_product(mrc_dtype dtype, const char *order) {
-    enum { M = 70, N = 65 };
+template <class T, int M, int N, int K>
+static void check_product(mrc_dtype dtype, const char *order) {
     std::vector<T> a(M * K), b(N * K);
     for (int i = 0; i < M * K; i++) a[i] = (T)((float)(i * 7 % 11) - 5);
     for (int i = 0; i < N * K; i++) b[i] = (T)((float)(i * 5 % 13) - 6);
@@ -70,9 +70,10 @@ static const planted bugs[] = {
 
 static void check_all(void) {
     for (const char *order : { "fwd", "rev", "rand:1" }) {
-        check_product<float, 40>(MRC_DTYPE_F32, order);
-        check_product<__half, 104>(MRC_DTYPE_F16, order);
+        check_product<float, 70, 65, 40>(MRC_DTYPE_F32, order);
+        check_product<__half, 70, 65, 104>(MRC_DTYPE_F16, order);
     }
+    check_product<float, 516, 1028, 20>(MRC_DTYPE_F32, "fwd");         // whole tiles
     check_barrier();
 }
 

@@ -20,7 +20,7 @@ import math
 import re
 import sys
 
-from ledger import demangle, loops, opcode, ptxas, sass, width
+from ledger import demangle, opcode, ptxas, sass, width
 
 MACHINES = {
     70: dict(name="V100", clock=1.38e9, sms=80, shared=98304, reserved=0, ffma=2, alu=2, hmma=2,
@@ -263,9 +263,9 @@ LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
 # name -> milliseconds of what is not simulated here, and how far they may be off: sweeps (a sum of
 # latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
 OTHER = {
-    "V100 fp32": dict(attention=157, sweeps=105, rows=36, embedding=3, optimizer=16, launches=3),
-    "V100 fp16": dict(sweeps=25, rows=22, embedding=3, optimizer=17, launches=4),
-    "H200 bf16": dict(sweeps=7, rows=6, embedding=2, optimizer=4, launches=1),
+    "V100 fp32": dict(attention=157, sweeps=105, rows=36, embedding=.8, optimizer=16, launches=3),
+    "V100 fp16": dict(sweeps=25, rows=22, embedding=.8, optimizer=17, launches=4),
+    "H200 bf16": dict(sweeps=7, rows=6, embedding=.4, optimizer=4, launches=1),
 }
 RANGE = dict(products=.12, attention=.3, sweeps=.4, rows=.3, embedding=.5, optimizer=.15,
              launches=.5)
@@ -340,10 +340,10 @@ def tc_products(kernels, type_name, path):
 
 # Of the large tile: threads, shared memory by form, the kernel's name.
 TC_FORM = {
-    70: (256, dict(NT=32768, NN=33792, TN=34816),
-         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
-    80: (256, dict(NT=49152, NN=50688, TN=52224),
-         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, {form}>"),
+    70: (128, dict(NT=32768, NN=33792, TN=34816),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, 64, {form}>"),
+    80: (128, dict(NT=49152, NN=50688, TN=52224),
+         r"tc_gemm_kernel<{type}, {path}, 128, 128, 64, 64, {form}>"),
 }
 
 
