@@ -1228,6 +1228,9 @@ static void test_no_merges(void) {
     int32_t ids[16], one[16], h = tok ? mrc_tokenizer_id(tok, "h") : -1;
     size_t n = ids_of(plain, "hh", ids, 16);
     CHECK(n == 4 && ids[1] == h && ids[2] == h, "%zu ids", n);
+    n = ids_of(plain, "h h", ids, 16);              // WordPiece would lose the space
+    CHECK(n == 5 && ids[1] == h && ids[2] == mrc_tokenizer_id(plain, "\xc4\xa0") && ids[3] == h,
+          "%zu ids", n);
     CHECK(plain && strcmp(mrc_tokenizer_kind(plain), "byte-level BPE") == 0, "kind");
     CHECK(ids_of(plain, "", one, 16) == 2 && one[0] == ids[0], "an empty text");
     mrc_tokenizer_free(plain);
