@@ -22,10 +22,10 @@ typedef struct mrc_cuda_whole_slices {
     float b[2][MRC_CUDA_WHOLE_K][MRC_CUDA_WHOLE_PITCH];
 } mrc_cuda_whole_slices;
 
-// A thread's 4 elements of a slice; 0 where none of k is left.  Where they are of 4 k, what is left
-// is a multiple of 4.
-__device__ __forceinline__ float4 mrc_cuda_whole_fetch(const float *from, int left) {
-    return left > 0 ? *(const float4 *)from : make_float4(0, 0, 0, 0);
+// A thread's 4 elements of a slice; 0 from k_end on.  Where they are of 4 k, k_end is a multiple
+// of 4.
+__device__ __forceinline__ float4 mrc_cuda_whole_fetch(const float *from, int k, int k_end) {
+    return k < k_end ? *(const float4 *)from : make_float4(0, 0, 0, 0);
 }
 template <bool BY_K>
 __device__ __forceinline__ void mrc_cuda_whole_store(float (*to)[MRC_CUDA_WHOLE_PITCH], int row,
@@ -98,26 +98,27 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
     // Where a thread's 4 elements of a slice stand: in rows of k, or in a row of one k.
     const int ar = A_BY_K ? t / 2 : t / 32, ac = A_BY_K ? t % 2 * 4 : t % 32 * 4;
     const int br = B_BY_K ? t / 2 : t / 32, bc = B_BY_K ? t % 2 * 4 : t % 32 * 4;
-    const int k = (int)blockIdx.z * g.k_part;
-    const int k_all = (k + g.k_part < g.k ? k + g.k_part : g.k) - k;
-    int slices = (k_all + K - 1) / K, w = 0;
-    int la = k_all - (A_BY_K ? ac : ar), lb = k_all - (B_BY_K ? bc : br);      // left of k
+    int k = (int)blockIdx.z * g.k_part, w = 0;
+    const int k_end = k + g.k_part < g.k ? k + g.k_part : g.k;
     // Places of 32 bits, which spare registers; the host has seen that they are enough.
     const int lda = (int)g.lda, ldb = (int)g.ldb;
     int pa = A_BY_K ? (m0 + ar) * lda + k + ac : (k + ar) * lda + m0 + ac;
     int pb = B_BY_K ? (n0 + br) * ldb + k + bc : (k + br) * ldb + n0 + bc;
     const int da = A_BY_K ? K : K * lda, db = B_BY_K ? K : K * ldb;
     float sum[8][8] = {};
-    float4 ra = mrc_cuda_whole_fetch(g.a + pa, la), rb = mrc_cuda_whole_fetch(g.b + pb, lb);
+    float4 ra = mrc_cuda_whole_fetch(g.a + pa, k + (A_BY_K ? ac : ar), k_end);
+    float4 rb = mrc_cuda_whole_fetch(g.b + pb, k + (B_BY_K ? bc : br), k_end);
     float fa[2][8], fb[2][8];
     mrc_cuda_whole_store<A_BY_K>(s->a[0], ar, ac, ra);
     mrc_cuda_whole_store<B_BY_K>(s->b[0], br, bc, rb);
     __syncthreads();
     mrc_cuda_whole_pick(fa[0], &s->a[0][0][row], 32);
     mrc_cuda_whole_pick(fb[0], &s->b[0][0][col], 16);
-    ra = mrc_cuda_whole_fetch(g.a + (pa += da), la -= K);
-    rb = mrc_cuda_whole_fetch(g.b + (pb += db), lb -= K);
-    for (; slices > 0; slices--, w ^= 1) {
+    pa += da;
+    pb += db;
+    ra = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
+    rb = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
+    for (; k < k_end; k += K, w ^= 1) {
 #pragma unroll
         for (int kk = 0; kk < K; kk++) {
             const int next = kk + 1 < K ? w : w ^ 1, at = (kk + 1) % K;
@@ -127,8 +128,11 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
             }
             if (kk + 1 == K) {          // the next slice stands, and the one after it is fetched
                 if (!MRC_BUG(WHOLE_BARRIER)) __syncthreads();
-                ra = mrc_cuda_whole_fetch(g.a + (pa += da), la -= K);
-                rb = mrc_cuda_whole_fetch(g.b + (pb += db), lb -= K);
+                pa += da;
+                pb += db;
+                const int k2 = k + 2 * K;
+                ra = mrc_cuda_whole_fetch(g.a + pa, k2 + (A_BY_K ? ac : ar), k_end);
+                rb = mrc_cuda_whole_fetch(g.b + pb, k2 + (B_BY_K ? bc : br), k_end);
             }
             mrc_cuda_whole_pick(fa[(kk + 1) & 1], &s->a[next][at][row], 32);
             mrc_cuda_whole_pick(fb[(kk + 1) & 1], &s->b[next][at][col], 16);
