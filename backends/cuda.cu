@@ -262,13 +262,13 @@ static mrc_cuda_product mrc_cuda_dw_of(size_t n, size_t in, size_t out, mrc_in d
     return mrc_cuda_product_of(out, in, n, dz, 1, x, 0, dweight);
 }
 
-// What both products and the sums of a bias need, one after the other; neither dx nor dW alone
+// What both products need, one after the other; neither dx nor dW alone
 // counts, so that the plan does not depend on who wants a gradient.
 template <class T>
 static size_t mrc_cuda_map_scratch(mrc_cuda *c, size_t n, size_t in, size_t out) {
     const mrc_cuda_product p[2] = { mrc_cuda_dx_of(n, in, out, {}, {}, {}),
                                     mrc_cuda_dw_of(n, in, out, {}, {}, {}) };
-    size_t most = mrc_cuda_row_sums_scratch(n, out, 1);
+    size_t most = 0;
     for (int k = 0; k < 2; k++) {
         const size_t bytes = mrc_cuda_product_scratch<T>(c, &p[k]);
         if (bytes > most) most = bytes;
@@ -302,7 +302,7 @@ static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_
         const mrc_cuda_product p = mrc_cuda_dw_of(g->n, g->in, g->out, dz, g->x, g->dweight);
         MRC_CUDA_TRY(mrc_cuda_multiply(T(), c, &p, g->workspace));
     }
-    return mrc_cuda_bias_gradient<T>(c, dz, g->n, g->out, g->dbias, g->workspace);
+    return mrc_cuda_bias_gradient<T>(c, dz, g->n, g->out, g->dbias);
 }
 
 //==============================================================================
@@ -340,10 +340,8 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->rope_bwd                    = mrc_cuda_entry<mrc_cuda_rope_run<T>>::run;
     k->layer_norm_fwd              = mrc_cuda_entry<mrc_cuda_layer_norm_fwd_run<T>>::run;
     k->layer_norm_bwd              = mrc_cuda_entry<mrc_cuda_layer_norm_bwd_run<T>>::run;
-    k->layer_norm_bwd_workspace    = mrc_cuda_layer_norm_bwd_scratch;
     k->add_norm_fwd                = mrc_cuda_entry<mrc_cuda_add_norm_fwd_run<T>>::run;
     k->add_norm_bwd                = mrc_cuda_entry<mrc_cuda_add_norm_bwd_run<T>>::run;
-    k->add_norm_bwd_workspace      = mrc_cuda_add_norm_bwd_scratch;
     k->dropout_fwd                 = mrc_cuda_entry<mrc_cuda_dropout_run<T>>::run;
     k->dropout_bwd                 = mrc_cuda_entry<mrc_cuda_dropout_run<T>>::run;
     k->lstm_fwd                    = mrc_cuda_entry<mrc_cuda_lstm_fwd_run<T>>::run;

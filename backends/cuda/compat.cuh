@@ -41,6 +41,16 @@ static inline int mrc_launch_coop(void (*kernel)(P...), dim3 grid, dim3 block, s
 #define MRC_LAUNCH_COOP(kernel, grid, block, smem, stream, ...)                                    \
     mrc_launch_coop(kernel, dim3(grid), dim3(block), smem, stream, __VA_ARGS__)
 
+// threadIdx.x, blockIdx.x and blockIdx.y, read again: what is made of them for the end of a kernel
+// need not wait in registers while a loop runs.
+__device__ static __forceinline__ uint3 mrc_place_again(void) {
+    uint3 v;
+    asm volatile("mov.u32 %0,%%tid.x;" : "=r"(v.x));
+    asm volatile("mov.u32 %0,%%ctaid.x;" : "=r"(v.y));
+    asm volatile("mov.u32 %0,%%ctaid.y;" : "=r"(v.z));
+    return v;
+}
+
 __device__ static __forceinline__ void mrc_red_release(unsigned *p, unsigned v) {
     asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(p), "r"(v) : "memory");
 }

@@ -6,7 +6,7 @@
 #define MRC_CUDA_ELEMENTWISE_CUH
 #include "common.cuh"
 
-enum { MRC_CUDA_BLOCK = 128, MRC_CUDA_ROWS = MRC_CUDA_BLOCK / 32, MRC_CUDA_CHUNK = 128 };
+enum { MRC_CUDA_BLOCK = 128, MRC_CUDA_ROWS = MRC_CUDA_BLOCK / 32 };
 
 // A matrix on the device: elements, columns from one row to the next.
 template <class T> struct mrc_cuda_matrix {
@@ -147,64 +147,43 @@ static mrc_status mrc_cuda_fold_run(mrc_backend *be, const mrc_fold_args *a) {
 }
 
 //==============================================================================
-// Sums over rows: chunks of 128 rows first, then the chunks in their order
+// Sums over rows
 //==============================================================================
-// f(r, c, v) gives N values; parts (chunks, N, cols).
-template <class F> __global__ void mrc_cuda_chunk_sums(F f, int rows, int cols, float *parts) {
-    struct partial { float v[F::N][8][32]; };
+typedef struct mrc_cuda_targets { float *to[2]; int accumulate[2]; } mrc_cuda_targets;
+
+// f(r, c, v) gives N values.  A block has 32 columns, its 32 warps a row each in turn, eight of
+// them under way; then the warps' sums are added in their order.
+template <class F>
+__global__ void __launch_bounds__(1024) mrc_cuda_sum_rows(F f, int rows, int cols,
+                                                          mrc_cuda_targets t) {
+    struct partial { float v[F::N][32][33]; };
     MRC_DYN_SMEM(partial, s);
     const int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32;
-    const int c = (int)blockIdx.x * 32 + x, first = (int)blockIdx.y * MRC_CUDA_CHUNK;
-    const int end = first + MRC_CUDA_CHUNK < rows ? first + MRC_CUDA_CHUNK : rows;
+    const int c = (int)blockIdx.x * 32 + x;
     float sum[F::N] = {};
-    for (int r = first + y; c < cols && r < end; r += 8) {
-        float v[F::N];
-        f((size_t)r, (size_t)c, v);
+#pragma unroll 8
+    for (int r = y; r < rows; r += 32) {
+        float v[F::N] = {};
+        if (c < cols) f((size_t)r, (size_t)c, v);
         for (int k = 0; k < F::N; k++) sum[k] += v[k];
     }
     for (int k = 0; k < F::N; k++) s->v[k][y][x] = sum[k];
     __syncthreads();
-    if (y >= F::N || c >= cols) return;
-    float all = 0;
-    for (int i = 0; i < 8; i++) all += s->v[y][i][x];
-    parts[((size_t)blockIdx.y * F::N + y) * cols + c] = all;
-}
-
-typedef struct mrc_cuda_targets { float *to[2]; int accumulate[2]; } mrc_cuda_targets;
-__global__ static void mrc_cuda_add_chunks(const float *parts, int chunks, int n, int cols,
-                                           mrc_cuda_targets t) {
-    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= cols) return;
-    for (int k = 0; k < n; k++) {               // in order: both may be one tensor
-        float sum = 0;
-        for (int i = 0; i < chunks; i++) sum += parts[((size_t)i * n + k) * cols + c];
-        if (t.to[k]) mrc_cuda_give(t.to[k] + c, sum, t.accumulate[k]);
+    if (y != 0 || c >= cols) return;
+    for (int k = 0; k < F::N; k++) {            // in order: both may be one tensor
+        float all = 0;
+        for (int i = MRC_BUG(SUM_ROWS); i < 32; i++) all += s->v[k][i][x];
+        if (t.to[k]) mrc_cuda_give(t.to[k] + c, all, t.accumulate[k]);
     }
-}
-
-static inline size_t mrc_cuda_chunks(size_t rows) {
-    return (rows + MRC_CUDA_CHUNK - 1) / MRC_CUDA_CHUNK;
-}
-// Of sums of n values a row and column; at least one float, as no rows still make sums of 0.
-static inline size_t mrc_cuda_row_sums_scratch(size_t rows, size_t cols, size_t n) {
-    return (mrc_cuda_chunks(rows) * n * cols + 1) * sizeof(float);
 }
 
 template <class F>
 static mrc_status mrc_cuda_row_sums(mrc_cuda *c, F f, size_t rows, size_t cols,
-                                    mrc_cuda_targets t, void *scratch) {
-    const size_t chunks = mrc_cuda_chunks(rows);
+                                    mrc_cuda_targets t) {
     if (cols == 0) return MRC_OK;
-    if (chunks > 65535) return MRC_ERR_UNSUPPORTED;
-    if (chunks) {
-        MRC_CUDA_TRY(mrc_cuda_check(
-            c, MRC_LAUNCH((mrc_cuda_chunk_sums<F>), dim3(mrc_cuda_blocks(cols, 32),
-                                                         (unsigned)chunks),
-                          256, F::N * 8 * 32 * sizeof(float), c->stream, f, (int)rows, (int)cols,
-                          (float *)scratch)));
-    }
-    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_add_chunks, mrc_cuda_blocks(cols, 64), 64, 0,
-                                        c->stream, (const float *)scratch, (int)chunks, (int)F::N,
+    if (rows > INT32_MAX - 32) return MRC_ERR_UNSUPPORTED;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_sum_rows<F>), mrc_cuda_blocks(cols, 32), 1024,
+                                        F::N * 32 * 33 * sizeof(float), c->stream, f, (int)rows,
                                         (int)cols, t));
 }
 
@@ -217,11 +196,10 @@ template <class T> struct mrc_cuda_plain_sum {
 };
 template <class T>
 static mrc_status mrc_cuda_bias_gradient(mrc_cuda *c, mrc_in dz, size_t rows, size_t cols,
-                                         mrc_out dbias, void *scratch) {
+                                         mrc_out dbias) {
     if (!dbias.data) return MRC_OK;
     const mrc_cuda_targets t = { { (float *)dbias.data, NULL }, { dbias.accumulate, 0 } };
-    return mrc_cuda_row_sums(c, mrc_cuda_plain_sum<T>{ mrc_cuda_from<T>(dz) }, rows, cols, t,
-                             scratch);
+    return mrc_cuda_row_sums(c, mrc_cuda_plain_sum<T>{ mrc_cuda_from<T>(dz) }, rows, cols, t);
 }
 
 //==============================================================================
@@ -358,7 +336,7 @@ template <class T> static mrc_status mrc_cuda_norm_fwd_launch(mrc_cuda *c, mrc_c
 }
 template <class T>
 static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_out dweight,
-                                           mrc_out dbias, void *scratch) {
+                                           mrc_out dbias) {
     a.four = mrc_cuda_norm_by_four(a);
     if (a.n && (a.dx.data || a.dresidual.data)) {
         MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_norm_bwd<T>),
@@ -369,7 +347,7 @@ static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_
     const mrc_cuda_targets t = { { (float *)dweight.data, (float *)dbias.data },
                                  { dweight.accumulate, dbias.accumulate } };
     const mrc_cuda_norm_sums<T> f = { a.x, a.dy, a.mean, a.rstd };
-    return mrc_cuda_row_sums(c, f, (size_t)a.n, (size_t)a.h, t, scratch);
+    return mrc_cuda_row_sums(c, f, (size_t)a.n, (size_t)a.h, t);
 }
 
 template <class T>
@@ -387,10 +365,6 @@ static mrc_status mrc_cuda_layer_norm_fwd_run(mrc_backend *be, const mrc_layer_n
     a.rstd = (float *)g->rstd.data;
     return mrc_cuda_norm_fwd_launch((mrc_cuda *)be->self, a);
 }
-static size_t mrc_cuda_layer_norm_bwd_scratch(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
-    (void)be;
-    return mrc_cuda_row_sums_scratch(g->n, g->h, 2);
-}
 template <class T>
 static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
     mrc_cuda_norm<T> a = {};
@@ -404,7 +378,7 @@ static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_n
     a.mean = (float *)(uintptr_t)g->mean.data;
     a.rstd = (float *)(uintptr_t)g->rstd.data;
     a.dx = mrc_cuda_into<T>(g->dx);
-    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias, g->workspace);
+    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias);
 }
 
 template <class T>
@@ -428,10 +402,6 @@ static mrc_status mrc_cuda_add_norm_fwd_run(mrc_backend *be, const mrc_add_norm_
     a.rstd = (float *)g->rstd.data;
     return mrc_cuda_norm_fwd_launch((mrc_cuda *)be->self, a);
 }
-static size_t mrc_cuda_add_norm_bwd_scratch(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
-    (void)be;
-    return mrc_cuda_row_sums_scratch(g->n, g->h, 2);
-}
 template <class T>
 static mrc_status mrc_cuda_add_norm_bwd_run(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
     mrc_cuda_norm<T> a = {};
@@ -449,7 +419,7 @@ static mrc_status mrc_cuda_add_norm_bwd_run(mrc_backend *be, const mrc_add_norm_
     a.rstd = (float *)(uintptr_t)g->rstd.data;
     a.dx = mrc_cuda_into<T>(g->dx);
     a.dresidual = mrc_cuda_into<T>(g->dresidual);
-    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias, g->workspace);
+    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias);
 }
 
 //==============================================================================

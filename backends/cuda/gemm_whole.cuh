@@ -143,7 +143,12 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
             }
         }
     }
-    mrc_cuda_whole_end<END>(g, m0 + row, n0 + col, sum);
+    const uint3 again = mrc_place_again();
+    const int warp_again = (int)again.x / 32, lane_again = (int)again.x % 32;
+    mrc_cuda_whole_end<END>(g, (int)again.y * MRC_CUDA_WHOLE + warp_again / 4 * 64
+                                   + lane_again / 4 * 4,
+                            (int)again.z * MRC_CUDA_WHOLE + warp_again % 4 * 32
+                                + lane_again % 4 * 4, sum);
 }
 
 #endif

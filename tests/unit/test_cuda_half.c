@@ -48,7 +48,7 @@ static const product products[] = {
     { 1050, 900, 33, 0, 1, 0, "tiles of 128, rows not aligned" },
     { 770, 900, 44, 0, 0, 0, "whole tiles, edges on both sides, a slice that is not full" },
     { 770, 900, 16, 4, 0, 1, "whole tiles, added to what is there" },
-    { 512, 1024, 104, 0, 1, 0, "tiles of 128, three whole slices and a part of one" },
+    { 1024, 512, 104, 0, 1, 0, "tiles of 128, three whole slices and a part of one" },
     { 3, 4, 0, 0, 0, 0, "a sum over nothing" },
 };
 
