@@ -62,10 +62,15 @@ __device__ __forceinline__ float4 mrc_cuda_whole_end4(int end, const mrc_cuda_ge
                        mrc_cuda_gelu(v.w));
 }
 
-// A lane's 8 x 8 sums: rows row + 32 (i / 4) + i % 4, columns column and column + 16, 4 each.
+// A lane's 8 x 8 sums: rows row + 32 (i / 4) + i % 4, columns column and column + 16, 4 each.  Row
+// and column are reckoned anew, so that the loop over k keeps no register for them.
 template <int END>
-__device__ __forceinline__ void mrc_cuda_whole_end(const mrc_cuda_gemm_args &g, int row,
-                                                   int column, const float (&sum)[8][8]) {
+__device__ __forceinline__ void mrc_cuda_whole_end(const mrc_cuda_gemm_args &g,
+                                                   const float (&sum)[8][8]) {
+    const uint3 at = mrc_place_again();
+    const int warp = (int)at.x / 32, lane = (int)at.x % 32;
+    const int row = (int)at.y * MRC_CUDA_WHOLE + warp / 4 * 64 + lane / 4 * 4;
+    const int column = (int)at.z * MRC_CUDA_WHOLE + warp % 4 * 32 + lane % 4 * 4;
     float *to = END == MRC_CUDA_END_SUM ? g.c + blockIdx.z * g.part_stride : g.c;
     float bias[2][4] = {};
 #pragma unroll
@@ -143,12 +148,7 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
             }
         }
     }
-    const uint3 again = mrc_place_again();
-    const int warp_again = (int)again.x / 32, lane_again = (int)again.x % 32;
-    mrc_cuda_whole_end<END>(g, (int)again.y * MRC_CUDA_WHOLE + warp_again / 4 * 64
-                                   + lane_again / 4 * 4,
-                            (int)again.z * MRC_CUDA_WHOLE + warp_again % 4 * 32
-                                + lane_again % 4 * 4, sum);
+    mrc_cuda_whole_end<END>(g, sum);
 }
 
 #endif
