@@ -1,6 +1,7 @@
 // Goldens of every family of encoders (tests/golden/README.md, families/): logits, loss, every
 // gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone and padded,
 // heads of ours, 16 and 8 bits, memory plans.
+// tags: cuda
 #include "../support/golden.h"
 #include <unistd.h>
 
@@ -371,9 +372,22 @@ static void test_buckets(void) {
     }
 }
 
+// The CUDA source on the tests' shim or a GPU: every golden.
+static int test_cuda(void) {
+#ifdef MRC_TEST_CUDA
+    for (int path = 70; path <= 80; path += 10) {
+        mrc_backend *be = cuda_new(path, 0);
+        for (int k = 0; be && k < N_FAMILIES; k++) test_golden(be, k, MRC_DTYPE_F32);
+        mrc_backend_free(be);
+    }
+#endif
+    return test_end();
+}
+
 int main(void) {
     char dir[64];
     mrc_backend *naive, *be;
+    if (TEST_ON_CUDA) return test_cuda();
     test_buckets();
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     for (int k = 0; k < N_FAMILIES; k++) {
