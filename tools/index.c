@@ -65,6 +65,22 @@ static void add_vectors(mrc_ctx *ctx, mrc_encoder *e, const mrc_passages *passag
     free(list);
 }
 
+// Flags of vectors without a model, and of a graph without one, would change nothing.
+static void check_vectors(const tool_program *p) {
+    static const char *const of_graph[] = { "m", "ef_construction" };
+    static const char *const of_vectors[] = { "pooling", "max_seq_length", "passage_token_types",
+                                              "skiplist_unk", "form", "graph", "tokens", "bits" };
+    for (size_t i = 0; i < 2; i++) {
+        if (a.graph || !tool_given(p, of_graph[i])) continue;
+        tool_fail(TOOL_USAGE, "--%s: is of a graph (found no --graph, expected it)", of_graph[i]);
+    }
+    for (size_t i = 0; i < sizeof of_vectors / sizeof *of_vectors; i++) {
+        if (a.model || !tool_given(p, of_vectors[i])) continue;
+        tool_fail(TOOL_USAGE, "--%s: is of vectors (found no --model_name_or_path, expected an "
+                  "encoder's)", of_vectors[i]);
+    }
+}
+
 // What a cluster cannot keep; the rest its version decides.
 static void check_cluster(void) {
     engine_check_none();
@@ -104,7 +120,7 @@ static void fill_cluster(mrc_ctx *ctx, const mrc_passages *passages) {
 }
 
 static int run(tool_program *p) {
-    (void)p;
+    check_vectors(p);
     if (a.analyzer == MRC_ANALYZER_WORDPIECE && !a.tokenizer) {
         tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found nothing, expected DIR or "
                   "vocab.txt for --analyzer wordpiece)");

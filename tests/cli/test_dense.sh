@@ -115,6 +115,13 @@ awk '{ print NR "\t" $0 }' "$dir/lines" | awk -F'\t' '{ split($2, part, "\" \"")
     print $1 "\t" part[2] }' | sort -u -t"$(printf '\t')" -k2 >"$dir/passages.tsv"
 works build/index --passages "$dir/passages.tsv" --unique --analyzer char_bigram --output "$dir/ix" \
     --model_name_or_path "$dir/bi" --graph
+for flag in --graph --tokens "--form int8" "--bits 2" "--pooling cls" "--max_seq_length 32"; do
+    # shellcheck disable=SC2086
+    refuses 2 "${flag%% *}: is of vectors" build/index --passages "$dir/passages.tsv" --analyzer \
+        whitespace --output "$dir/no" $flag
+done
+refuses 2 '--m: is of a graph' build/index --passages "$dir/passages.tsv" --analyzer whitespace \
+    --output "$dir/no" --m 8
 works build/index --passages "$dir/passages.tsv" --unique --output "$dir/ix" --model_name_or_path \
     "$dir/colbert"
 awk -F'"' '{ print "{\"id\": \"" NR "\", \"question\": \"" $2 "\"}" }' "$dir/lines" \
