@@ -458,11 +458,14 @@ static void tool__pass_over(const tool_foreign *f) {
 //==============================================================================
 // The command line
 //==============================================================================
-TOOL_DEF int tool_given(const tool_program *p, const char *name) {
-    for (const tool_flag *f = p->flags; f->name; f++) {
+TOOL_DEF int tool_flag_given(const tool_flag *flags, const char *name) {
+    for (const tool_flag *f = flags; f->name; f++) {
         if (strcmp(f->name, name) == 0) return f->given;
     }
     return 0;
+}
+TOOL_DEF int tool_given(const tool_program *p, const char *name) {
+    return tool_flag_given(p->flags, name);
 }
 
 // Adds to a buffer of `room` bytes what fits of it.

@@ -63,12 +63,9 @@ static void ranks_choose_device(const run *r) {
 // Two flags of a command line that say how many micro-batches a step has say the same.  (A file of
 // flags may be another run's, with its default of one of the two.)
 static void ranks_check_step(const run *r, size_t n) {
-    int both = 0;
-    for (const tool_flag *f = r->flags; f->name; f++) {
-        both += f->given == TOOL_GIVEN && (!strcmp(f->name, "gradient_accumulation_steps")
-                                           || !strcmp(f->name, "micro_batches_per_step"));
-    }
-    if (both < 2 || r->a->micro_batches == r->a->accumulation * n) return;
+    const int both = tool_flag_given(r->flags, "gradient_accumulation_steps") == TOOL_GIVEN
+                  && tool_flag_given(r->flags, "micro_batches_per_step") == TOOL_GIVEN;
+    if (!both || r->a->micro_batches == r->a->accumulation * n) return;
     tool_fail(TOOL_USAGE, "--micro_batches_per_step: does not go with "
               "--gradient_accumulation_steps %zu (found %zu, expected %zu on %zu ranks, or one "
               "of the two flags)", r->a->accumulation, r->a->micro_batches,
