@@ -12010,6 +12010,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #define MRC__MC 96                  // rows of a task at most, a multiple of every ROWS
 #define MRC__A_ROWS 4096            // rows of a packed at a time, at most
 #define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
+#define MRC__B_BYTES ((size_t)512 << 10)    // of panels of b that a task multiplies, in L2
 #define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
@@ -12628,7 +12629,8 @@ typedef struct MRC__T(gemm_job) {
     MRC__REAL *pack_a;              // its pack of a
     size_t stride;                  // a_rows: words from row to row
     size_t a_tasks;                 // of packing a
-    size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
+    size_t mc, row_tasks;           // rows of a task; tasks of rows
+    size_t group_cols, groups;      // its columns, a multiple of COLS; tasks of columns
     int accumulate;
 } MRC__T(gemm_job);
 
@@ -12727,7 +12729,12 @@ static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
 MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(gemm_job) *job = arg;
     const mrc_gemm_args *g = job->g;
-    const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    // A task of few rows reads its columns' panels once for little work: they stay in L2 for the
+    // next task's rows.  A task of many rows keeps its rows there for the next columns.
+    const size_t few = job->mc < MRC__MC;
+    const size_t row = few ? task % job->row_tasks : task / job->groups;
+    const size_t i = row * job->mc;
+    const size_t begin = (few ? task / job->row_tasks : task % job->groups) * job->group_cols;
     const size_t mc = mrc__min(job->mc, job->rows - i);
     const size_t cols = mrc__min(job->group_cols, job->nc - begin);
     const MRC__REAL *a = job->pack_a, *b = job->b + begin / MRC__T(COLS) * job->b_step;
@@ -12797,18 +12804,22 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
     const mrc__host_backend *h = job->h;
     const size_t b_panels = mrc__ceil_div(job->nc, MRC__T(COLS)), volume = job->nc * job->kc;
     const size_t b_tasks = pack_b ? b_panels : 0;
-    const size_t row_tasks = mrc__ceil_div(job->rows, job->mc);
-    // Enough tasks for many threads, but for products that are small.
+    // Enough tasks for many threads, but for products that are small.  Few rows: the panels of a
+    // task's columns stay in L2, see gemm_task.
     const size_t aim = job->rows >= 64 && volume >= (size_t)1 << 18 ? 64 : 16;
-    const size_t split = mrc__min(mrc__ceil_div(aim, row_tasks), b_panels);
+    const size_t panel = MRC__T(COLS) * job->kc * sizeof(MRC__REAL);
+    job->row_tasks = mrc__ceil_div(job->rows, job->mc);
+    size_t split = mrc__min(mrc__ceil_div(aim, job->row_tasks), b_panels), near = split;
+    if (panel && job->mc < MRC__MC) near = mrc__ceil_div(b_panels * panel, MRC__B_BYTES);
+    split = mrc__min(split > near ? split : near, b_panels);
     job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
     job->groups = mrc__ceil_div(job->nc, job->group_cols);
     job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
     mrc__pool_run(h->pool, job->a_tasks + b_tasks,
                   (pack_a ? job->rows * job->kc / 4 : 0) + (pack_b ? volume / 2 : 0),
                   MRC__T(gemm_pack), job);
-    mrc__pool_run(h->pool, row_tasks * job->groups, job->rows * volume / 64, MRC__T(gemm_task),
-                  job);
+    mrc__pool_run(h->pool, job->row_tasks * job->groups, job->rows * volume / 64,
+                  MRC__T(gemm_task), job);
 }
 
 // rounded: operands are rounded to bf16 first; again: a may be packed already.
