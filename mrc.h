@@ -33747,7 +33747,8 @@ static mrc_status mrc__run_lines(mrc_ctx *ctx, mrc_run *r, const char *path, int
         char *field[8];
         next = strchr(line, '\n');
         if (next) *next++ = 0;
-        while (!strncmp(line, "\xef\xbb\xbf", 3)) line += 3;        // of files behind each other
+        // Byte order marks begin a line where files stand behind each other.
+        while (!strncmp(line += strspn(line, " \t\r\v\f"), "\xef\xbb\xbf", 3)) line += 3;
         number++;
         size_t n = mrc__line_fields(line, field);
         if (n) MRC__TRY(mrc__run_line(ctx, r, &capacity, path, number, run, field, n));

@@ -171,7 +171,7 @@ for ties in passage:0.0 trec:1.0; do
     says "\"recall@1\": ${ties#*:}, "
 done
 # A passage without rows has the score that C prints so; a passage that stands twice is found once.
-printf 'a Q0 d2 1 9 x\na Q0 d2 2 8 x\na Q0 d1 3 -inf x\n' >"$dir/twice.run"
+printf 'a Q0 d2 1 9 x\na Q0 d2 2 8 x\na Q0 d3 3 7 x\na Q0 d1 4 -inf x\n' >"$dir/twice.run"
 works build/fuse --runs "$dir/twice.run" --method raw --qrels "$dir/made.qrels"
 says '"recall@5": 1.0, '
 says '"map@100": 1.0}'

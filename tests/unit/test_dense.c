@@ -575,7 +575,7 @@ static void test_run_files(void) {
         { "again", "a Q0 x 1 5 t\na Q0 y 2 4 t\na Q0 x 3 6 t\n", "a x 6; a y 4", ":1: found 6" },
         { "judged again", "a 0 x 1\na 0 y 1\na 0 x 0\n", ":1: found 4 fields (expected query, Q0",
           "a x 0; a y 1" },
-        { "byte order marks", "\xef\xbb\xbf" "b 0 x 1\n\xef\xbb\xbf\xef\xbb\xbf" "a 0 x 1\n",
+        { "byte order marks", "\xef\xbb\xbf" "b 0 x 1\n\xef\xbb\xbf \xef\xbb\xbf" "a 0 x 1\n",
           ":1: found 4 fields", "a x 1; b x 1" },
         { "nan", "a Q0 x 1 nan t\n", ":1: found 6 fields, and no number", ":1: found 6 fields" },
         { "no number", "a b 1\na b c\n", ":2: found 3 fields, and no number",
