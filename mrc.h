@@ -33955,8 +33955,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
     for (size_t i = 0; i < n_judged; i++) {
         relevant += judged[i].relevance >= 1;
         if (!(fabs(judged[i].relevance) <= 1e9)) {
-            return mrc__fail(ctx, MRC_ERR_ARG, "measures: found a relevance of %g (expected at most "
-                             "1e9)", judged[i].relevance);
+            return mrc__fail(ctx, MRC_ERR_ARG, "measures: found a relevance of %g (expected at "
+                             "most 1e9)", judged[i].relevance);
         }
     }
     if (!relevant) return MRC_OK;

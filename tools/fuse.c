@@ -28,7 +28,8 @@ static int by_line(const void *x, const void *y) {
     return (s->line > t->line) - (s->line < t->line);
 }
 
-// The lines of a run behind those of the runs before, in the order of the file: so questions keep it.
+// The lines of a run behind those of the runs before, in the order of the file, which questions
+// keep.
 static void read_run(size_t run) {
     files[run] = run_read(ctx, a.runs.item[run]);
     line *more = realloc(lines, (n_lines + files[run].n) * sizeof *more);

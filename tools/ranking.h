@@ -3,8 +3,8 @@
 #define RANKING_H
 #include "tool.h"
 
-// The place of a passage among the judgements of a query, `judged` of them from `first` on; NULL: it
-// was not judged.
+// The place of a passage among the judgements of a query, `judged` of them from `first` on; NULL:
+// it was not judged.
 static int qrels_order(const void *a, const void *b) {
     return strcmp(((const mrc_run_line *)a)->passage, ((const mrc_run_line *)b)->passage);
 }
