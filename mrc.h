@@ -33722,8 +33722,8 @@ static mrc_status mrc__run_line(mrc_ctx *ctx, mrc_run *r, size_t *capacity, cons
                              : "query, 0, passage and a number, or query, passage and a number");
     }
     if (fabs(x) > most && (!run || isfinite(x))) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found a %s of %g (expected at most %g)", path,
-                         number, run ? "score" : "relevance", x, most);
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found a %s of %g (expected at most %g)",
+                         path, number, run ? "score" : "relevance", x, most);
     }
     if (!mrc__grow(&ctx->host, &list, capacity, r->n + 1, sizeof *r->list)) {
         return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory after %zu lines", path, r->n);
@@ -33741,7 +33741,8 @@ static mrc_status mrc__run_lines(mrc_ctx *ctx, mrc_run *r, const char *path, int
                                                           : "the lines of qrels"));
     MRC__TRY(mrc__no_zero(ctx, path, text, bytes));
     if (valid != bytes) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the byte at offset %zu is no UTF-8", path, valid);
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the byte at offset %zu is no UTF-8", path,
+                         valid);
     }
     for (char *line = text, *next; line && *line; line = next) {
         char *field[8];
@@ -33877,8 +33878,8 @@ static mrc_status mrc__fuse_bounds(mrc_ctx *ctx, const mrc_fuse_desc *desc, cons
     const double most = 1e100;
     for (size_t r = 0; r < n_runs; r++) {
         if (desc->weights && !(fabs(desc->weights[r]) <= most)) {
-            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: the weight of run %zu is %g (expected at most "
-                             "%g)", r + 1, desc->weights[r], most);
+            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: the weight of run %zu is %g (expected at "
+                             "most %g)", r + 1, desc->weights[r], most);
         }
         for (size_t i = 0; i < runs[r].n; i++) {
             const double x = runs[r].list[i].score;
