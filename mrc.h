@@ -1321,8 +1321,8 @@ typedef struct mrc_run {
 } mrc_run;
 // A run: "query Q0 passage rank score tag" a line (TREC; the rank is not looked at, the tag may be
 // missing), or MS MARCO's "query passage rank", whose score is -rank.  By query (strcmp), then
-// score from high to low, then line.  Of lines that name a passage of a query again the best counts,
-// and the log is told.  A score is infinite ("-inf") or at most 1e100.
+// score from high to low, then line.  Of lines that name a passage of a query again the best
+// counts, and the log is told.  A score is infinite ("-inf") or at most 1e100.
 MRCDEF mrc_status mrc_run_load(mrc_ctx *ctx, mrc_run *out, const char *path);
 // Judgements: "query 0 passage relevance" (TREC) or "query passage relevance" (BEIR; its first line
 // may be a header).  By query, then passage.  Of two lines of one passage the later counts.  A
@@ -1342,7 +1342,7 @@ typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
 } mrc_rank_result;
 // Adds one query: hits in the order that counts; judged in any order, each passage once.  Without a
 // relevant passage nothing is added.  nDCG has linear gains; map divides by the number of relevant
-// passages.  A passage that is hit again counts once.  A relevance is at most 1e9, else it is refused.
+// passages.  A passage that is hit again counts once.  A relevance above 1e9 is refused.
 MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
                                const mrc_judged *judged, size_t n_judged);
 
