@@ -1303,8 +1303,34 @@ typedef struct mrc_fuse_desc {
 } mrc_fuse_desc;
 // Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
 // is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
+// Scores and weights beyond 1e100 are refused: sums of their squares would not be finite.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
+
+// What a file of a run or of relevance judgements (qrels) says of one passage of one query.
+typedef struct mrc_run_line {
+    const char *query, *passage;    // UTF-8 without white space, never empty
+    double      score;              // of judgements: the relevance
+    size_t      line;               // of the file, from 1
+} mrc_run_line;
+typedef struct mrc_run {
+    mrc_allocator host;
+    char         *text;             // what the lines point into
+    mrc_run_line *list;
+    size_t        n;
+} mrc_run;
+// A run: "query Q0 passage rank score tag" a line (TREC; the rank is not looked at, the tag may be
+// missing), or MS MARCO's "query passage rank", whose score is -rank.  By query (strcmp), then
+// score from high to low, then line.  Of lines that name a passage of a query again the best
+// counts, and the log is told.  A score is infinite ("-inf") or at most 1e100.
+MRCDEF mrc_status mrc_run_load(mrc_ctx *ctx, mrc_run *out, const char *path);
+// Judgements: "query 0 passage relevance" (TREC) or "query passage relevance" (BEIR; its first line
+// may be a header).  By query, then passage.  Of two lines of one passage the later counts.  A
+// relevance is at most 1e9.
+MRCDEF mrc_status mrc_qrels_load(mrc_ctx *ctx, mrc_run *out, const char *path);
+MRCDEF void       mrc_run_free(mrc_run *r);                         // leaves it empty
+// The lines of a query: how many, from list[*first] on.
+MRCDEF size_t     mrc_run_of(const mrc_run *r, const char *query, size_t *first);
 
 // What is known of a query's passages: relevance >= 1 is relevant, 0 was judged and is not.
 typedef struct mrc_judged { uint32_t passage; double relevance; } mrc_judged;
@@ -1314,8 +1340,9 @@ typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
     double recall[MRC_RANK_CUTS];   // at 1, 5, 10, 20, 100
     double success[MRC_RANK_CUTS], mrr_10, ndcg_10, map_100, reciprocal_rank;
 } mrc_rank_result;
-// Adds one query: hits in the order that counts; judged in any order.  Without a relevant passage
-// nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
+// Adds one query: hits in the order that counts; judged in any order, each passage once.  Without a
+// relevant passage nothing is added.  nDCG has linear gains; map divides by the number of relevant
+// passages.  A passage that is hit again counts once.  A relevance above 1e9 is refused.
 MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
                                const mrc_judged *judged, size_t n_judged);
 
@@ -33594,12 +33621,198 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 #endif // core pass
 
 //==============================================================================
-// >>impl.ranking   fusion of runs, measures of a run
+// >>impl.ranking   files of runs and judgements, fusion of runs, measures of a run
 //
 // The measures are those of trec_eval (linear gains in nDCG, map over all relevant passages); the
 // methods of fusion are described in api.ranking.  Sums are in double, in the order of the lists.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+//------------------------------------------------------------------------------
+// Files of runs and judgements
+//------------------------------------------------------------------------------
+// A line's next field, cut off in place at white space (tabs: at tabs only); NULL: no more.
+static char *mrc__line_field(char **line, int tabs) {
+    char *field = *line + (tabs ? 0 : strspn(*line, " \t\r\v\f"));
+    char *end = field + strcspn(field, tabs ? "\t\r" : " \t\r\v\f");
+    *line = *end ? end + 1 : end;
+    if (!*field) return NULL;
+    *end = 0;
+    return field;
+}
+// How many fields a line has, 8 at most.
+static size_t mrc__line_fields(char *line, char *field[8]) {
+    size_t n = 0;
+    while (n < 8 && (field[n] = mrc__line_field(&line, 0)) != NULL) n++;
+    return n;
+}
+
+// Lines are read to their end, which a zero byte would be too: the rest would be lost.
+static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
+    const char *zero = memchr(text, 0, bytes);
+    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
+                                      "offset %zu)", path, (size_t)(zero - text));
+}
+
+// A whole field as a decimal number, as C reads it.
+static int mrc__run_decimal(char *text, double *out) {
+    char *at = text + (*text == '-' || *text == '+');
+    size_t digits = strspn(at, "0123456789"), more = 0;
+    at += digits;
+    if (*at == '.') {
+        more = strspn(at + 1, "0123456789");
+        at += 1 + more;
+    }
+    if (!digits && !more) return 0;
+    if (*at == 'e' || *at == 'E') {
+        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
+        if (*power < '0' || *power > '9') return 0;
+        at = power + strspn(power, "0123456789");
+    }
+    text += *text == '+';
+    *out = *at ? 0 : mrc__decimal_parse(text, (size_t)(at - text));
+    return !*at;
+}
+
+// The same; of a run also "inf" with a sign or none, as C prints it.
+static int mrc__run_number(char *text, int run, double *out) {
+    const char *word = text + (*text == '-' || *text == '+');
+    if (run && (!strcmp(word, "inf") || !strcmp(word, "infinity"))) {
+        *out = *text == '-' ? -(double)INFINITY : (double)INFINITY;
+        return 1;
+    }
+    return mrc__run_decimal(text, out);
+}
+
+// By query, passage; then what counts of several lines: the best of a run, the last of judgements.
+static int mrc__run_by_passage(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (!order) order = strcmp(x->passage, y->passage);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+static int mrc__qrels_by_passage(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (!order) order = strcmp(x->passage, y->passage);
+    return order ? order : (x->line < y->line) - (x->line > y->line);
+}
+static int mrc__run_by_score(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+
+// Reads the fields of one line; n of them, at least one.
+static mrc_status mrc__run_line(mrc_ctx *ctx, mrc_run *r, size_t *capacity, const char *path,
+                                size_t number, int run, char *const *field, size_t n) {
+    const double most = run ? 1e100 : 1e9;
+    double x = 0;
+    const int fits = n == 3 || (run ? n == 5 || n == 6 : n == 4);
+    const int known = fits && mrc__run_number(field[run && n > 3 ? 4 : n - 1], run, &x);
+    void *list = r->list;
+    if (number == 1 && n == 3 && !known) return MRC_OK;             // BEIR's header
+    if (!known) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu field%s%s (expected %s)", path,
+                         number, n, n == 1 ? "" : "s", fits ? ", and no number" : "",
+                         run ? "query, Q0, passage, rank, score and tag, or query, passage and rank"
+                             : "query, 0, passage and a number, or query, passage and a number");
+    }
+    if (fabs(x) > most && (!run || isfinite(x))) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found a %s of %g (expected at most %g)",
+                         path, number, run ? "score" : "relevance", x, most);
+    }
+    if (!mrc__grow(&ctx->host, &list, capacity, r->n + 1, sizeof *r->list)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory after %zu lines", path, r->n);
+    }
+    r->list = list;
+    r->list[r->n++] = (mrc_run_line){ field[0], field[run ? (n == 3 ? 1 : 2) : n - 2],
+                                      run && n == 3 ? -x : x, number };
+    return MRC_OK;
+}
+
+static mrc_status mrc__run_lines(mrc_ctx *ctx, mrc_run *r, const char *path, int run, char *text,
+                                 size_t bytes) {
+    size_t number = 0, capacity = 0, valid = mrc_utf8_valid(text, bytes);
+    MRC__TRY(mrc__not_foreign(ctx, path, text, bytes, run ? "the lines of a run"
+                                                          : "the lines of qrels"));
+    MRC__TRY(mrc__no_zero(ctx, path, text, bytes));
+    if (valid != bytes) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the byte at offset %zu is no UTF-8", path,
+                         valid);
+    }
+    for (char *line = text, *next; line && *line; line = next) {
+        char *field[8];
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        // Byte order marks begin a line where files stand behind each other.
+        while (!strncmp(line += strspn(line, " \t\r\v\f"), "\xef\xbb\xbf", 3)) line += 3;
+        number++;
+        size_t n = mrc__line_fields(line, field);
+        if (n) MRC__TRY(mrc__run_line(ctx, r, &capacity, path, number, run, field, n));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__run_read(mrc_ctx *ctx, mrc_run *out, const char *path, int run) {
+    size_t bytes, kept = 0;
+    *out = (mrc_run){ .host = ctx->host };
+    MRC__TRY(mrc_file_read(ctx, &out->text, &bytes, path));
+    mrc_status s = mrc__run_lines(ctx, out, path, run, out->text, bytes);
+    if (s != MRC_OK) {
+        mrc_run_free(out);
+        return s;
+    }
+    mrc__sort_array(out->list, out->n, sizeof *out->list, run ? mrc__run_by_passage
+                                                              : mrc__qrels_by_passage);
+    for (size_t i = 0; i < out->n; i++) {
+        if (kept && !strcmp(out->list[kept - 1].query, out->list[i].query)
+            && !strcmp(out->list[kept - 1].passage, out->list[i].passage)) continue;
+        out->list[kept++] = out->list[i];
+    }
+    if (kept < out->n) {
+        mrc__note(ctx, "%s: %zu line%s name%s a passage of the same query again: the %s counts",
+                  path, out->n - kept, out->n - kept > 1 ? "s" : "", out->n - kept > 1 ? "" : "s",
+                  run ? "best score" : "last");
+    }
+    out->n = kept;
+    if (run) mrc__sort_array(out->list, out->n, sizeof *out->list, mrc__run_by_score);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_run_load(mrc_ctx *ctx, mrc_run *out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
+    return mrc__run_read(ctx, out, path, 1);
+}
+
+MRCDEF mrc_status mrc_qrels_load(mrc_ctx *ctx, mrc_run *out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
+    return mrc__run_read(ctx, out, path, 0);
+}
+
+MRCDEF void mrc_run_free(mrc_run *r) {
+    if (r->text) r->host.free(r->host.user, r->text);
+    if (r->list) r->host.free(r->host.user, r->list);
+    *r = (mrc_run){0};
+}
+
+MRCDEF size_t mrc_run_of(const mrc_run *r, const char *query, size_t *first) {
+    size_t low = 0, high = r->n, n = 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(r->list[middle].query, query) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*first = low; low + n < r->n && !strcmp(r->list[low + n].query, query);) n++;
+    return n;
+}
+
+//------------------------------------------------------------------------------
+// Fusion
+//------------------------------------------------------------------------------
 // What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
@@ -33659,10 +33872,30 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     }
 }
 
+// Refuses what would make sums that are no numbers.
+static mrc_status mrc__fuse_bounds(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                                   size_t n_runs) {
+    const double most = 1e100;
+    for (size_t r = 0; r < n_runs; r++) {
+        if (desc->weights && !(fabs(desc->weights[r]) <= most)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: the weight of run %zu is %g (expected at "
+                             "most %g)", r + 1, desc->weights[r], most);
+        }
+        for (size_t i = 0; i < runs[r].n; i++) {
+            const double x = runs[r].list[i].score;
+            if (!isfinite(x) || fabs(x) <= most) continue;
+            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: a score of run %zu is %g (expected at most "
+                             "%g)", r + 1, x, most);
+        }
+    }
+    return MRC_OK;
+}
+
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
     MRC__ARG(ctx, !desc || !runs || !out || !n_out);
+    MRC__TRY(mrc__fuse_bounds(ctx, desc, runs, n_runs));
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -33688,8 +33921,15 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
 
 static const size_t mrc__rank_cuts[MRC_RANK_CUTS] = { 1, 5, 10, 20, 100 };
 
-static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage) {
-    for (size_t i = 0; i < n; i++) if (judged[i].passage == passage) return judged[i].relevance;
+// The relevance of a passage the first time it is hit: `hit` is set to 1 then.
+static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage,
+                                  unsigned char *hit) {
+    for (size_t i = 0; i < n; i++) {
+        if (judged[i].passage != passage) continue;
+        const int again = hit[i];
+        hit[i] = 1;
+        return again ? 0 : judged[i].relevance;
+    }
     return 0;
 }
 
@@ -33713,16 +33953,23 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
     MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
-    for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
+    for (size_t i = 0; i < n_judged; i++) {
+        relevant += judged[i].relevance >= 1;
+        if (!(fabs(judged[i].relevance) <= 1e9)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "measures: found a relevance of %g (expected at "
+                             "most 1e9)", judged[i].relevance);
+        }
+    }
     if (!relevant) return MRC_OK;
-    double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
+    double *gains = mrc__mul(n_judged, sizeof *gains + 1, &bytes)
                   ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!gains) return mrc__fail(ctx, MRC_ERR_MEM, "measures: out of memory");
+    unsigned char *hit = (unsigned char *)(gains + n_judged);       // of each judgement: it was met
     for (size_t i = 0; i < n_judged; i++) gains[i] = judged[i].relevance;
     double ideal = mrc__rank_ideal(gains, n_judged);
-    ctx->host.free(ctx->host.user, gains);
+    memset(hit, 0, n_judged);
     for (size_t i = 0; i < 100 || i < n; i++) {
-        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage) : 0;
+        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage, hit) : 0;
         if (relevance >= 1) {
             found++;
             if (!first) first = i + 1;
@@ -33734,6 +33981,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
             sum->success[cut++] += found > 0;
         }
     }
+    ctx->host.free(ctx->host.user, gains);
     sum->queries++;
     sum->reciprocal_rank += first ? 1 / (double)first : 0;
     sum->mrr_10 += first && first <= 10 ? 1 / (double)first : 0;
@@ -37251,29 +37499,6 @@ static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
     return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
 }
 
-// A line's next field, cut off in place at white space (tabs: at tabs only); NULL: no more.
-static char *mrc__line_field(char **line, int tabs) {
-    char *field = *line + (tabs ? 0 : strspn(*line, " \t\r"));
-    char *end = field + strcspn(field, tabs ? "\t\r" : " \t\r");
-    *line = *end ? end + 1 : end;
-    if (!*field) return NULL;
-    *end = 0;
-    return field;
-}
-// How many fields a line has, 8 at most.
-static size_t mrc__line_fields(char *line, char *field[8]) {
-    size_t n = 0;
-    while (n < 8 && (field[n] = mrc__line_field(&line, 0)) != NULL) n++;
-    return n;
-}
-
-// Lines are read to their end, which a zero byte would be too: the rest would be lost.
-static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
-    const char *zero = memchr(text, 0, bytes);
-    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
-                                      "offset %zu)", path, (size_t)(zero - text));
-}
-
 // MS MARCO's triples: texts, or ids.
 static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     size_t number = 0;
@@ -37307,97 +37532,13 @@ static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     return MRC_OK;
 }
 
-// Lines "query [Q0|0] passage number" of a run or of qrels, by query.
-typedef struct mrc__judgement { const char *query, *passage; double score; size_t line; }
-    mrc__judgement;
-typedef struct mrc__judgements { char *text; mrc__judgement *list; size_t n, capacity; }
-    mrc__judgements;
-
-static int mrc__judgement_compare(const void *a, const void *b) {
-    const mrc__judgement *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (order) return order;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    return (x->line > y->line) - (x->line < y->line);
-}
-
-// A decimal number; *end behind it, NULL: none.
-static double mrc__decimal_value(char *text, char **end) {
-    char *at = text + (*text == '-' || *text == '+'), *digits = at;
-    *end = NULL;
-    while (*at >= '0' && *at <= '9') at++;
-    if (at == digits) return 0;
-    if (*at == '.' && at[1] >= '0' && at[1] <= '9') {
-        for (at++; *at >= '0' && *at <= '9';) at++;
-    }
-    if (*at == 'e' || *at == 'E') {
-        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
-        if (*power >= '0' && *power <= '9') {
-            for (at = power; *at >= '0' && *at <= '9';) at++;
-        }
-    }
-    *end = at;
-    text += *text == '+';
-    return mrc__decimal_parse(text, (size_t)(at - text));
-}
-
-// run 1: TREC's six columns or MS MARCO's three (query, passage, rank); 0: qrels.
-static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const char *path,
-                                       int run) {
-    size_t bytes, number = 0;
-    *j = (mrc__judgements){0};
-    MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
-    MRC__TRY(mrc__no_zero(ctx, path, j->text, bytes));
-    for (char *line = j->text, *next; line && *line; line = next) {
-        char *field[8], *end = NULL;
-        next = strchr(line, '\n');
-        if (next) *next++ = 0;
-        number++;
-        size_t n = mrc__line_fields(line, field), at;
-        if (!n) continue;
-        at = n >= 5 ? 4 : n - 1;
-        double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
-        if (n < 3 || !end || *end) {
-            if (number == 1) continue;              // BEIR's header
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields, or no number "
-                             "(expected a query, a passage and a number)", path, number, n);
-        }
-        if (run && n == 3) score = -score;
-        void *list = j->list;
-        if (!mrc__grow(&ctx->host, &list, &j->capacity, j->n + 1, sizeof *j->list)) {
-            return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
-        }
-        j->list = list;
-        j->list[j->n++] = (mrc__judgement){ field[0], field[n == 3 ? 1 : 2], score, number };
-    }
-    mrc__sort_array(j->list, j->n, sizeof *j->list, mrc__judgement_compare);
-    return MRC_OK;
-}
-
-static void mrc__judgements_free(mrc_ctx *ctx, mrc__judgements *j) {
-    if (j->text) mrc_file_free(ctx, j->text);
-    if (j->list) ctx->host.free(ctx->host.user, j->list);
-}
-
-// The lines of a query: how many, from *first on.
-static size_t mrc__judgements_of(const mrc__judgements *j, const char *query, size_t *first) {
-    size_t low = 0, high = j->n, n = 0;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (strcmp(j->list[middle].query, query) < 0) low = middle + 1;
-        else high = middle;
-    }
-    for (*first = low; low + n < j->n && !strcmp(j->list[low + n].query, query);) n++;
-    return n;
-}
-
 // Questions of a file with what qrels say is right.
 static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
-    mrc__judgements j;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, qrels, 0);
+    mrc_run j;
+    mrc_status s = mrc_qrels_load(l->ctx, &j, qrels);
     for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
         const mrc_passage *q = mrc_passages_at(l->queries, i);
-        size_t first, n = mrc__judgements_of(&j, q->id, &first);
+        size_t first, n = mrc_run_of(&j, q->id, &first);
         mrc__row_begin(l);
         for (size_t k = first; k < first + n && s == MRC_OK; k++) {
             const mrc_passage *p = mrc__ids_find(&l->corpus_ids, j.list[k].passage);
@@ -37408,20 +37549,20 @@ static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
         }
         if (s == MRC_OK) s = mrc__row_end(l, q->id, q->text, q->text_bytes, (double)NAN);
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 
 // Negatives of a run: ranks first to last, known positives left out.
 static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
-    mrc__judgements j;
+    mrc_run j;
     mrc_pairs *p = l->p;
     size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
     size_t to = desc->last_rank ? desc->last_rank : 50;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, desc->negatives, 1);
+    mrc_status s = mrc_run_load(l->ctx, &j, desc->negatives);
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
-        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
+        size_t first, n = mrc_run_of(&j, x->id, &first), kept = x->n_negatives;
         size_t end = mrc__min(to, n), most = kept + (end >= from ? end - from + 1 : 0);
         uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
         if (!list) s = mrc__pairs_memory(l);
@@ -37448,18 +37589,18 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
         mrc__note(l->ctx, "%s: names %zu passages that are not among the passages",
                   desc->negatives, missing);
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 
 // A teacher's scores of the gold and of the negatives; negatives without one go.
 static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
-    mrc__judgements j;
+    mrc_run j;
     mrc_pairs *p = l->p;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, path, 1);
+    mrc_status s = mrc_run_load(l->ctx, &j, path);
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
-        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = 0;
+        size_t first, n = mrc_run_of(&j, x->id, &first), kept = 0;
         double *scores = mrc__bump_alloc(&p->pool, (x->n_negatives + 1) * sizeof *scores, 8);
         if (!scores) s = mrc__pairs_memory(l);
         for (size_t k = 0; scores && k <= x->n_negatives; k++) {
@@ -37473,7 +37614,7 @@ static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
         x->n_negatives = scores ? kept : 0;
         x->scores = scores && !isnan(scores[0]) ? scores : NULL;
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 
