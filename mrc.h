@@ -1236,7 +1236,7 @@ MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
 typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     mrc_vector_form form;
     mrc_similarity  similarity;     // cos: rows are normalised when they are written
-    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    int             graph;          // 1: an HNSW graph too (f32, bf16, int8; 2^31 vectors at most)
     size_t          m, ef_construction;     // of the graph; 0: 16, 200
     int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
     uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
@@ -1244,7 +1244,7 @@ typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     uint64_t        seed;           // of the graph's levels and of k-means
 } mrc_vectors_desc;
 // Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
-// codes and the recall of a graph are computed on ctx's backend.
+// codes is computed on ctx's backend, a graph on `threads` of its own.
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc);
 
@@ -1270,7 +1270,7 @@ typedef struct mrc_dense_config {
     size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
     size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
     size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
-    size_t   threads;               // 0: the processors online
+    size_t   threads;               // 0: the processors online; exact search has the backend's
 } mrc_dense_config;
 MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
 // The best passages of each query, best first, of equal ones the first: query q's are
@@ -33999,8 +33999,9 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
 // change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
 // target, source) and merged into the list of each target.  From a list that is now too long, links
-// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
-// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
+// are chosen anew (ParlayANN: Manohar et al. 2024); links that were chosen together fit together, so
+// only pairs with a new one are compared.  Of equal distances the lower number comes first.  At the
+// end, vectors that cannot be reached from the entry point get a link if they can.
 //
 // The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
 // each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
@@ -34582,7 +34583,7 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
-#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+#define MRC__SCORE_QUERIES 504      // rows of queries at a time, whole tiles of every backend
 
 typedef struct mrc__scores {
     mrc_ctx     *ctx;
@@ -34654,7 +34655,8 @@ static mrc_status mrc__scores_run(mrc__scores *s, const float *queries, size_t n
     float *host = NULL;
     for (size_t b = 0; b < s->n_blocks && status == MRC_OK; b++) {
         mrc_mark inner = mrc_tape_mark(ctx);
-        mrc_tensor *y = mrc_linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE);
+        mrc_tensor *y = mrc__linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE,
+                                    b > 0);
         const float *scores = y ? y->data : NULL;
         if (y && !ctx->be->is_host) {
             host = ctx->host.alloc(ctx->host.user, y->numel * sizeof *host);
@@ -35578,11 +35580,20 @@ static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
     }
 }
 
+// Products and their selection take turns a thousand times a second.  On the threads that have made
+// the product nobody has to be woken in between.
+static mrc__pool *mrc__exact_pool(const mrc_dense *d) {
+    const mrc_backend *be = d->ctx->be;
+    if (be->destroy != mrc__host_destroy || be->self != (const void *)be) return d->pool;
+    mrc__pool *pool = ((const mrc__host_backend *)be->self)->pool;
+    return pool ? pool : d->pool;
+}
+
 static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
     mrc__search *s = user;
     s->block = block;
     s->scores = scores;
-    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+    mrc__pool_run(mrc__exact_pool(s->d), s->count, s->count * s->d->scores.blocks[block].rows / 16,
                   s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
     return MRC_OK;
 }
