@@ -27121,20 +27121,26 @@ static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const c
     return mrc__make_map_of(b, out, in, name, b->m->config.initializer_range, 1);
 }
 
-// n maps of one input, (out, in) each: one piece of memory for their weights, one for their biases.
+// The next n parameters are one piece of memory, their copies another, where they have any.
+static void mrc__make_joint(mrc__builder *b, size_t n, size_t rows, size_t columns,
+                            const char *name) {
+    const mrc_dtype copy = b->copies && columns > 1 ? b->m->dtype : MRC_DTYPE_F32;
+    if (b->status != MRC_OK || (b->packed && columns > 1)) return;
+    b->status = mrc__params_join(b->m->params, n, rows, columns, mrc__stat_dtype(b->m->dtype),
+                                 copy);
+    if (b->status == MRC_OK) return;
+    mrc__fail(b->ctx, b->status, "model: no memory for %s%s and %zu like it (%zu, %zu)", b->prefix,
+              name, n - 1, rows, columns);
+}
+
+// n maps of one input, (out, in) each.
 static void mrc__make_maps(mrc__builder *b, size_t out, size_t in, const char *const *names,
                            mrc__map *const *maps, size_t n) {
-    const mrc_dtype dtype = mrc__stat_dtype(b->m->dtype);
-    const mrc_dtype copy = b->copies ? b->m->dtype : MRC_DTYPE_F32;
-    if (b->status == MRC_OK && !b->packed) {
-        b->status = mrc__params_join(b->m->params, n, out, in, dtype, copy);
-    }
+    mrc__make_joint(b, n, out, in, names[0]);
     for (size_t k = 0; k < n; k++) {
         maps[k]->weight = mrc__make_weight(b, out, in, names[k], b->m->config.initializer_range);
     }
-    if (b->status == MRC_OK) {
-        b->status = mrc__params_join(b->m->params, n, out, 1, dtype, MRC_DTYPE_F32);
-    }
+    mrc__make_joint(b, n, out, 1, names[0]);
     for (size_t k = 0; k < n; k++) {
         maps[k]->bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", names[k]);
     }
