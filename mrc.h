@@ -8671,7 +8671,7 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
                                   .act = node->attr.linear.act, .again = k > 0, .x = mrc__in(x),
                                   .weight = m.weight, .bias = m.bias };
         a.y = mrc__from_column(mrc__out(node->out), all, first);
-        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);   // saved flat, used as (N, O)
+        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);   // flat, read as (N, O)
         MRC__TRY(MRC__RUN(ctx, x->dtype, linear_fwd, &a));
         first += m.out;
     }
@@ -8703,8 +8703,8 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
         }
         if (k) MRC__TRY(mrc_grad_target(ctx, x, &a.dx));        // one more sum
         const mrc_in dy = mrc__dy(ctx, node);
-        const mrc_out part = mrc__from_column((mrc_out){ dy.dtype, dy.ld, (void *)(uintptr_t)dy.data,
-                                                         0 }, all, first);
+        const mrc_out whole = { dy.dtype, dy.ld, (void *)(uintptr_t)dy.data, 0 };
+        const mrc_out part = mrc__from_column(whole, all, first);
         a.out = m.out;
         a.weight = m.weight;
         a.dy = (mrc_in){ part.dtype, part.ld, part.data };
