@@ -34861,8 +34861,7 @@ static mrc_status mrc__scores_run(mrc__scores *s, const float *queries, size_t n
     float *host = NULL;
     for (size_t b = 0; b < s->n_blocks && status == MRC_OK; b++) {
         mrc_mark inner = mrc_tape_mark(ctx);
-        mrc_tensor *y = mrc__linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE,
-                                    b > 0);
+        mrc_tensor *y = mrc_linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE);
         const float *scores = y ? y->data : NULL;
         if (y && !ctx->be->is_host) {
             host = ctx->host.alloc(ctx->host.user, y->numel * sizeof *host);
