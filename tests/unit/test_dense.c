@@ -232,6 +232,58 @@ static uint32_t crc_of(const char *path) {
     return crc;
 }
 
+// The same hits from any number of threads, for a query alone and in any later call: marks of what
+// was met begin again after 255 searches, and a call with a larger ef needs more room.
+static void graph_again(mrc_dense *d, const mrc_vectors *v, const mrc_vectors *q,
+                        const mrc_hit *hits) {
+    static const size_t ef[6] = { 128, 10, 300, 128, 128, 128 };
+    mrc_dense_config config = mrc_dense_config_default();
+    mrc_hit *others = malloc(q->n * 10 * sizeof *others), one[10];
+    size_t *n = malloc(q->n * sizeof *n), n_one;
+    for (int t = 0; t < 4; t++) {
+        config.threads = thread_counts[t];
+        for (int k = 0; k < 6; k++) {
+            config.ef = ef[k];
+            CHECK(mrc_dense_search(d, q, 10, &config, others, n) == MRC_OK, "graph");
+            CHECK(ef[k] != 128 || same_hits(others, hits, 10 * q->n), "%zu threads, call %d: other "
+                  "hits", config.threads, k);
+        }
+    }
+    for (size_t i = 0; i < q->n; i++) {
+        const mrc_vectors single = { .n = 1, .n_rows = 1, .width = q->width,
+                                     .rows = q->rows + i * q->width };
+        CHECK(mrc_dense_search(d, &single, 10, &config, one, &n_one) == MRC_OK
+              && same_hits(one, hits + 10 * i, 10), "query %zu alone", i);
+        for (size_t k = 0; k < 10; k++) {
+            const mrc_hit *x = &one[k];
+            CHECK(fabs(x->score - dot_of(v, x->passage, q, i)) < 1e-5
+                  && (!k || x[-1].score > x->score || (!(x[-1].score < x->score)
+                                                       && x[-1].passage < x->passage)),
+                  "query %zu: hit %zu is out of order", i, k);
+        }
+    }
+    free(others);
+    free(n);
+}
+
+// Distances are sums in one order in every build, whatever vectors the processor has: a graph of
+// these rows is the same file everywhere.
+static void test_graph_bits(void) {
+    const mrc_vectors_desc desc = { .graph = 1, .m = 5, .ef_construction = 40, .threads = 2,
+                                    .seed = 3, .similarity = MRC_SIMILARITY_DOT };
+    mrc_vectors v = { .n = 700, .n_rows = 700, .width = 83 };
+    uint32_t x = 1;
+    v.rows = malloc(v.n * v.width * sizeof *v.rows);
+    for (size_t i = 0; i < v.n * v.width; i++) {
+        x = x * 1664525u + 1013904223u;
+        v.rows[i] = (float)(x >> 8) * 0x1p-23f - 1;
+    }
+    CHECK(mrc_vectors_index(ctx, path_of("bits"), &v, &desc) == MRC_OK, "index");
+    uint32_t crc = crc_of(path_of("bits/vectors.bin"));
+    CHECK(crc == 0x5d337369u, "the file's CRC-32C is %08x", (unsigned)crc);
+    drop(&v);
+}
+
 static void test_graph(void) {
     for (int similarity = 0; similarity < 2; similarity++) {
         mrc_vectors v = vectors_new(4000, 48), q = vectors_new(100, 48);
@@ -265,6 +317,7 @@ static void test_graph(void) {
             for (size_t k = 0; k < 10; k++) kept += hits[i].passage == right[k].passage;
         }
         CHECK(kept >= 880, "similarity %d: the graph finds %zu of 1000", similarity, kept);
+        graph_again(d, &v, &q, hits);
         mrc_dense_close(d);
         free(truth);
         drop(&v);
@@ -658,6 +711,7 @@ int main(void) {
     test_exact();
     test_forms();
     test_graph();
+    test_graph_bits();
     test_tokens();
     test_damage();
     test_again();
