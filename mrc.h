@@ -30605,8 +30605,8 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 // A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
 // micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
 // moved.  Whether a step counts is decided on the device, from its losses and gradients; the host
-// waits once, at the end, for four numbers.  With several ranks it waits for the losses too, as they
-// go from rank to rank through the host.
+// waits once, at the end, for four numbers.  With several ranks it waits for the losses too, as
+// they go from rank to rank through the host.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
