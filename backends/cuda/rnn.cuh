@@ -53,6 +53,7 @@ typedef struct rnn_sweep {
     const void *dy, *state;             // state: y of the forward pass, where CELL wants it
     size_t ld_state;
     float *cells;                       // CELL's own
+    float *parts;                       // of rnn_chip.cuh, backward
     unsigned *barrier;                  // (2), 0 before the launch
     int vectors;                        // f32 whose rows can be read four at a time
 } rnn_sweep;
@@ -624,8 +625,14 @@ static bool rnn_sizes(mrc_cuda *c, const rnn_sweep &a, int *e) {
     default: return false;
     }
 }
+// See rnn_chip.cuh.
+template <bool BACKWARD> static bool rnn_on_chip(mrc_cuda *c, const rnn_sweep &a, int *e);
 template <class CELL, bool BACKWARD>
-static bool rnn_in_registers(float, mrc_cuda *, const rnn_sweep &, int *) { return false; }
+static bool rnn_in_registers(float, mrc_cuda *c, const rnn_sweep &a, int *e) {
+    if constexpr (CELL::CHIP) return rnn_on_chip<BACKWARD>(c, a, e);
+    (void)c, (void)a, (void)e;
+    return false;
+}
 template <class CELL, bool BACKWARD>
 static bool rnn_in_registers(__half, mrc_cuda *c, const rnn_sweep &a, int *e) {
     return c->path < 80 ? rnn_sizes<__half, CELL, 70, BACKWARD>(c, a, e)
@@ -860,6 +867,7 @@ static mrc_status rnn_bwd(mrc_backend *be, const Args *a, float *cells) {
     if (!rnn_counts(a->n, a->n_sequences, a->in, h)) return MRC_ERR_UNSUPPORTED;
     T *before = (T *)((char *)a->workspace + rnn_list_bytes(a->n_sequences));
     rnn_sweep s = {};
+    s.parts = (float *)((char *)a->workspace + rnn_bwd_bytes<T>(a));
     s.h = (int)h;
     s.gates = a->gates.data;
     s.cells = cells;

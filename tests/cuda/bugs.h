@@ -25,6 +25,11 @@
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
     X(RNN_AHEAD, LSTM, "a slice of W_hh and its vectors come twice")                               \
+    X(CHIP_REST, LSTM, "words of W_hh in shared memory are all the first")                         \
+    X(CHIP_STAGED, LSTM, "h is multiplied before all of it is staged")                             \
+    X(CHIP_AHEAD, LSTM, "z fetched ahead is the last step's")                                      \
+    X(CHIP_ROWS, LSTM, "backward's words of W_hh in shared memory are all the first")              \
+    X(CHIP_DZ, LSTM, "dz is multiplied before all of it stands")                                   \
     X(DELTA, ATTENTION, "delta is lost")                                                           \
     X(WIDE_DELTA, ATTENTION, "delta is lost where a block has a whole head")                       \
     X(WIDE_REUSE, ATTENTION, "a tile of keys is overwritten while weights are read there")         \
