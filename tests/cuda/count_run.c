@@ -44,6 +44,8 @@ static const counted runs[] = {
     { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16" }, MRC_DTYPE_F16, 80 },
     { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16 sm_70" }, MRC_DTYPE_F16,
       70 },
+    { { LSTM_CASE(24, 32, 64), .n_sequences = 4, .lengths = { 6, 6, 6, 6 }, .why = "lstm" },
+      MRC_DTYPE_F32, 80 },
     { { ADD_NORM_CASE(16, 1024), .eps = 1e-5, .p = 0.1, .n_sequences = 1, .lengths = { 16 },
         .why = "add_norm" }, MRC_DTYPE_F32, 80 },
     { { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 16, 512 } },

@@ -10,8 +10,8 @@ blocks that fit on one processor: four in-order schedulers that issue one instru
 stall counts and scoreboards that the compiler wrote, pipes, one unit for shared and global memory
 whose time is the wavefronts of a request, block barriers.  Not in it: instruction caches, banks of
 registers, queues of DRAM, clocks under a limit of power.  Kernels that wait for memory or each other
-(sweeps, rows, the optimizer) stand as figures of their own: bytes over bandwidth, or a sum of
-latencies.  Times are predictions; none was measured.
+(sweeps in 16 bits, rows, the optimizer) stand as figures of their own: bytes over bandwidth, or a
+sum of latencies.  Times are predictions; none was measured.
 """
 import argparse
 import collections
@@ -260,8 +260,8 @@ class Kernels:
 #===================================================================================================
 LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
 
-# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps (a sum of
-# latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
+# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps in 16 bits
+# (a sum of latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
 OTHER = {
     "V100 fp32": dict(rows=36, embedding=.8, optimizer=16, launches=3),
     "V100 fp16": dict(sweeps=25, rows=22, embedding=.8, optimizer=17, launches=4),
