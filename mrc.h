@@ -1303,8 +1303,34 @@ typedef struct mrc_fuse_desc {
 } mrc_fuse_desc;
 // Room in out for the hits of all runs.  Best first, of equal ones the first passage.  A score that
 // is not finite, as MaxSim's of a passage without rows, counts as absent; RRF looks at ranks alone.
+// Scores and weights beyond 1e100 are refused: sums of their squares would not be finite.
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out);
+
+// What a file of a run or of relevance judgements (qrels) says of one passage of one query.
+typedef struct mrc_run_line {
+    const char *query, *passage;    // UTF-8 without white space, never empty
+    double      score;              // of judgements: the relevance
+    size_t      line;               // of the file, from 1
+} mrc_run_line;
+typedef struct mrc_run {
+    mrc_allocator host;
+    char         *text;             // what the lines point into
+    mrc_run_line *list;
+    size_t        n;
+} mrc_run;
+// A run: "query Q0 passage rank score tag" a line (TREC; the rank is not looked at, the tag may be
+// missing), or MS MARCO's "query passage rank", whose score is -rank.  By query (strcmp), then
+// score from high to low, then line.  Of lines that name a passage of a query again the best
+// counts, and the log is told.  A score is infinite ("-inf") or at most 1e100.
+MRCDEF mrc_status mrc_run_load(mrc_ctx *ctx, mrc_run *out, const char *path);
+// Judgements: "query 0 passage relevance" (TREC) or "query passage relevance" (BEIR; its first line
+// may be a header).  By query, then passage.  Of two lines of one passage the later counts.  A
+// relevance is at most 1e9.
+MRCDEF mrc_status mrc_qrels_load(mrc_ctx *ctx, mrc_run *out, const char *path);
+MRCDEF void       mrc_run_free(mrc_run *r);                         // leaves it empty
+// The lines of a query: how many, from list[*first] on.
+MRCDEF size_t     mrc_run_of(const mrc_run *r, const char *query, size_t *first);
 
 // What is known of a query's passages: relevance >= 1 is relevant, 0 was judged and is not.
 typedef struct mrc_judged { uint32_t passage; double relevance; } mrc_judged;
@@ -1314,8 +1340,9 @@ typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
     double recall[MRC_RANK_CUTS];   // at 1, 5, 10, 20, 100
     double success[MRC_RANK_CUTS], mrr_10, ndcg_10, map_100, reciprocal_rank;
 } mrc_rank_result;
-// Adds one query: hits in the order that counts; judged in any order.  Without a relevant passage
-// nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
+// Adds one query: hits in the order that counts; judged in any order, each passage once.  Without a
+// relevant passage nothing is added.  nDCG has linear gains; map divides by the number of relevant
+// passages.  A passage that is hit again counts once.  A relevance above 1e9 is refused.
 MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
                                const mrc_judged *judged, size_t n_judged);
 
@@ -1469,6 +1496,9 @@ typedef struct mrc_tensor {
     size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
                                     // stand in files by head: (A 3 D, I)
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
+    // Of maps that read one input: parameters that lie one behind the other in one piece of memory,
+    // as do their gradients, so that one product serves them all.  NULL: it stands alone.
+    struct mrc_tensor *first_part, *next_part;
     mrc_dtype copy_dtype;
     void     *copy;
     // For prediction only, 1: data is in one of two forms, of type copy_dtype.  A matrix: what
@@ -1761,7 +1791,8 @@ typedef struct mrc_linear_fwd_args {
     size_t  n, in, out;             // rows, columns of x, columns of y
     mrc_act act;
     int     again;                  // x is, unchanged, that of the linear_fwd just before: what was
-                                    // made of it then may be used (a backend may ignore this)
+                                    // made of it then may be used (a backend may ignore this); of
+                                    // maps of one input that are no single piece of memory
     mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
     mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
     void   *workspace;
@@ -7179,6 +7210,8 @@ struct mrc_params {
     uint64_t      serial;
     mrc_tensor  **list;             // in the order they were made
     size_t        n, capacity;
+    // Where the next `left` parameters, and their copies, are put: see mrc__params_join().
+    struct { char *data, *copy; size_t left; mrc_tensor *first, *last; } joint;
 };
 
 MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
@@ -7236,6 +7269,40 @@ static void mrc__huge_pages(void *p, size_t bytes) {
 static void mrc__huge_pages(void *p, size_t bytes) { (void)p; (void)bytes; }
 #endif
 
+// The next n parameters, of rows * columns elements each, lie one behind the other; so do their
+// copies, of type `copy` (MRC_DTYPE_F32: they get none).  Nothing is joined that is not whole cache
+// lines.
+static mrc_status mrc__params_join(mrc_params *params, size_t n, size_t rows, size_t columns,
+                                   mrc_dtype dtype, mrc_dtype copy) {
+    size_t numel, all, bytes, copies;
+    memset(&params->joint, 0, sizeof params->joint);
+    if (!mrc__mul(rows, columns, &numel) || !mrc__mul(n, numel, &all)
+        || !mrc__mul(all, mrc_dtype_bytes(dtype), &bytes)
+        || !mrc__mul(all, mrc_dtype_bytes(copy), &copies)) return MRC_ERR_ARG;
+    if (numel == 0 || numel % (MRC_ALIGNMENT / 2) != 0) return MRC_OK;
+    params->joint.data = mrc__arena_alloc(&params->arena, bytes, 0);
+    if (!params->joint.data) return MRC_ERR_MEM;
+    if (mrc__is_half(copy)) {
+        params->joint.copy = mrc__arena_alloc(&params->arena, copies, 0);
+        if (!params->joint.copy) return MRC_ERR_MEM;
+    }
+    params->joint.left = n;
+    return MRC_OK;
+}
+
+// Memory of one more parameter.
+static void *mrc__param_data(mrc_params *params, mrc_tensor *t, size_t bytes) {
+    if (!params->joint.left) return mrc__arena_alloc(&params->arena, bytes, 0);
+    char *data = params->joint.data;
+    params->joint.data += bytes;
+    params->joint.left--;
+    if (!params->joint.first) params->joint.first = t;
+    else params->joint.last->next_part = t;
+    params->joint.last = t;
+    t->first_part = params->joint.first;
+    return data;
+}
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -7252,7 +7319,7 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     t->name = memcpy(t + 1, name, name_bytes);
     t->no_decay = mrc__name_spared(t->name);
     if (packed_bytes) bytes = packed_bytes;
-    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
+    t->data = mrc__param_data(params, t, bytes);
     if (!t->data) return MRC_ERR_MEM;
     if (params->arena.be->is_host) mrc__huge_pages(t->data, bytes);
     params->list[params->n++] = t;
@@ -7312,7 +7379,13 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
     if (!params || !t || t->frame || t->copy || t->ndim < 2) return MRC_ERR_ARG;
     if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
-    t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
+    const size_t bytes = t->numel * mrc_dtype_bytes(dtype);
+    if (t == params->joint.last && params->joint.copy) {
+        t->copy = params->joint.copy;
+        params->joint.copy += bytes;
+    } else {
+        t->copy = mrc__arena_alloc(&params->arena, bytes, 0);
+    }
     if (!t->copy) return MRC_ERR_MEM;
     t->copy_dtype = dtype;
     return MRC_OK;
@@ -7473,6 +7546,7 @@ typedef struct mrc__grad {
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
+    int               inner;        // data belongs to the first part's: see mrc_tensor
     int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
     uint64_t          since;        // the first node of this micro-batch that uses the tensor
     int               sent;         // its bucket has been handed over: nobody may write it
@@ -7493,7 +7567,7 @@ static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
 }
 
 static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
-    if (!g->borrowed && !g->flat) {
+    if (!g->borrowed && !g->flat && !g->inner) {
         mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
     }
     ctx->host.free(ctx->host.user, g);
@@ -7521,26 +7595,55 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
     }
 }
 
+// A new entry of t, with these bytes as its gradient; NULL without host memory.
+static mrc__grad *mrc__grad_put(mrc_ctx *ctx, const mrc_tensor *t, void *data) {
+    mrc__grad_release(ctx, t);                      // of a parameter that was freed
+    mrc__grad **at = mrc__grad_slot(ctx, t);
+    mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+    if (!g) return NULL;
+    *g = (mrc__grad){ .tensor = t, .frame = t->frame, .list = t->list, .numel = t->numel,
+                      .dtype = t->dtype, .data = data };
+    return *at = g;
+}
+
+// Makes the entry of t; with those of its other parts, whose data lie one behind the other, unless
+// some of them want no gradient or have one.
+static mrc__grad *mrc__grad_make(mrc_ctx *ctx, const mrc_tensor *t) {
+    const size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    const mrc_tensor *first = t->first_part;
+    size_t n = 0;
+    for (const mrc_tensor *p = first; p; p = p->next_part, n++) {
+        if (!p->requires_grad || mrc__grad_of(ctx, p)) first = NULL;
+        if (!first) break;
+    }
+    if (!first) n = 1;
+    char *data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, n * bytes, t->frame);
+    if (!data) {
+        mrc__fail(ctx, MRC_ERR_MEM, "%s: gradient of %zu bytes", ctx->be->name, n * bytes);
+        return NULL;
+    }
+    mrc__grad *own = NULL;
+    const mrc_tensor *p = first ? first : t;
+    for (size_t k = 0; k < n; k++, p = p->next_part) {
+        mrc__grad *g = mrc__grad_put(ctx, p, data + k * bytes);
+        if (!g) {
+            if (k == 0) mrc__arena_release(t->frame ? &ctx->step : &ctx->grads, data);
+            mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+            return NULL;
+        }
+        g->inner = k > 0;
+        if (p == t) own = g;
+    }
+    return own;
+}
+
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
     MRC__ARG(ctx, !t || !out || !ctx->be);
-    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
     mrc__grad *g = mrc__grad_of(ctx, t);
-    if (!g) {
-        mrc__grad_release(ctx, t);                  // of a parameter that was freed
-        mrc__grad **at = mrc__grad_slot(ctx, t);
-        g = mrc__host_zalloc(&ctx->host, sizeof *g);
-        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
-        *g = (mrc__grad){ .tensor = t, .frame = t->frame, .list = t->list, .numel = t->numel,
-                          .dtype = t->dtype };
-        g->data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, bytes, t->frame);
-        if (!g->data) {
-            ctx->host.free(ctx->host.user, g);
-            return mrc__fail(ctx, MRC_ERR_MEM, "%s: gradient of %zu bytes", ctx->be->name, bytes);
-        }
-        *at = g;
-    }
+    if (!g) g = mrc__grad_make(ctx, t);
+    if (!g) return ctx->status;
     if (g->borrowed) return mrc__fail(ctx, MRC_ERR_ARG, "gradient: is the dy that was given");
     if (g->sent) {
         return mrc__fail(ctx, MRC_ERR_ARG, "gradient: that of %s has been handed over to the sum "
@@ -7634,7 +7737,9 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 #define MRC__OPS(OP, R)                                                                    \
     OP(EMBEDDING,     embedding,     R(embedding, input_ids) | R(embedding, position_ids) |\
                                      R(embedding, token_type_ids),             KEPT)       \
-    OP(LINEAR,        linear,        R(linear, x) | R(linear, weight),         SAVED)      \
+    OP(LINEAR,        linear,        R(linear, x) | R(linear, maps[0].weight) |            \
+                                     R(linear, maps[1].weight) |                           \
+                                     R(linear, maps[2].weight),                SAVED)      \
     OP(ATTENTION,     attention,     MRC__ALL | MRC__OUT,                      KEPT)       \
     OP(ACTIVATION,    activation,    R(activation, x),                         AGAIN)      \
     OP(GLU,           glu,           R(glu, z),                                AGAIN)      \
@@ -7674,7 +7779,7 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; int again; } linear;
+        struct { mrc_act act; } linear;
         struct { mrc_act act; } activation;
         struct { double eps; } layer_norm;
         struct { mrc_dropout_mask mask; } dropout, add;
@@ -8364,6 +8469,10 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 // Saves z (N, O) when there is an activation.  Fusing it saves a pass over y, the largest
 // activation of an encoder layer.  x and weight may be one tensor: the gradients are then written
 // one after the other (see the rules of all kernels).
+//
+// Maps of one input (query, key and value) are one node: y is theirs side by side, (N, O_1 + O_2 +
+// ..).  Maps that lie one behind the other in memory, weights, biases and their gradients alike
+// (mrc__params_join()), are given to the kernels as one map of so many more rows.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
@@ -8428,7 +8537,11 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
-typedef struct mrc__linear_inputs { mrc_tensor *x, *weight, *bias; } mrc__linear_inputs;
+// A linear map or a norm: weight and bias.
+typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
+enum { MRC__MAPS = 3 };                 // of one input, at most
+typedef struct mrc__linear_inputs { mrc_tensor *x; mrc__map maps[MRC__MAPS]; } mrc__linear_inputs;
+static size_t mrc__linear_maps(const mrc_node *node) { return node->n_in / 2; }
 
 // Of a weight seen as (O, I).
 static size_t mrc__weight_columns(const mrc_tensor *w) {
@@ -8442,33 +8555,45 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
-// again: x is that of the linear map just before.
-static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                               mrc_act act, int again) {
-    size_t shape[MRC_MAX_DIMS];
-    MRC__WANT(ctx, !x || !weight || !bias);
-    size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (columns == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != columns) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE,
-                              "linear: x has %zu columns, weight (O, I) has %zu", columns,
-                              weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
+static int mrc__map_fits(mrc_ctx *ctx, const mrc_tensor *x, size_t columns, const mrc__map *map) {
+    const mrc_tensor *w = map->weight, *bias = map->bias;
+    if (columns == 0 || w->ndim < 2 || mrc__weight_columns(w) != columns) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "linear: x has %zu columns, weight (O, I) has %zu", columns,
+                  w->ndim >= 2 ? mrc__weight_columns(w) : 0);
+        return 0;
     }
-    if (bias->numel != weight->shape[0]) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
-                              bias->numel, weight->shape[0]);
+    if (bias->numel != w->shape[0]) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
+                  bias->numel, w->shape[0]);
+        return 0;
+    }
+    return mrc__param_fits(ctx, MRC__OP_LINEAR, x, w)
+        && mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias);
+}
+
+// 1 to MRC__MAPS maps of x, their outputs side by side.
+static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, const mrc__map *maps, size_t n,
+                               mrc_act act) {
+    size_t shape[MRC_MAX_DIMS], out = 0, count;
+    mrc__linear_inputs in = { .x = x };
+    MRC__WANT(ctx, !x);
+    const size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    for (size_t k = 0; k < n; k++) {
+        in.maps[k] = maps[k];
+        MRC__WANT(ctx, !maps[k].weight || !maps[k].bias);
+        if (!mrc__map_fits(ctx, x, columns, &maps[k])) return NULL;
+        out += maps[k].weight->shape[0];                // they exist: no overflow
     }
     if (!mrc__act_fits(ctx, "linear", act)) return NULL;
-    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, weight)) return NULL;
-    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
-    shape[x->ndim - 1] = weight->shape[0];
-    const mrc__linear_inputs in = { .x = x, .weight = weight, .bias = bias };
-    mrc_node *node = MRC__NODE(ctx, LINEAR, in);
+    shape[x->ndim - 1] = out;
+    mrc_node *node = MRC__NODE_OF(ctx, MRC__OP_LINEAR, in, 1 + 2 * n);
     if (!node) return NULL;
     node->attr.linear.act = act;
-    node->attr.linear.again = again;
     if (act != MRC_ACT_NONE) {
-        size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
+        if (!mrc__mul(x->numel / columns, out, &count)) {
+            return mrc__fail_null(ctx, MRC_ERR_ARG, "linear: %zu columns are too many", out);
+        }
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
@@ -8476,7 +8601,8 @@ static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, 
 
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
-    return mrc__linear(ctx, x, weight, bias, act, 0);
+    const mrc__map map = { weight, bias };
+    return mrc__linear(ctx, x, &map, 1, act);
 }
 
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
@@ -8494,34 +8620,101 @@ MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
     return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
 
-static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
+// Whether v stands in memory where `rows` rows of u, without gaps, end.
+static int mrc__follows(mrc_in u, size_t rows, mrc_in v) {
+    return u.dtype == v.dtype && u.ld == v.ld && u.data && v.data
+        && (const char *)u.data + rows * u.ld * mrc_dtype_bytes(u.dtype) == v.data;
+}
+// The same of what is written, in one way; or neither is wanted.
+static int mrc__goes_on(mrc_out u, size_t rows, mrc_out v) {
+    if (!u.data || !v.data) return !u.data && !v.data;
+    return u.accumulate == v.accumulate
+        && mrc__follows((mrc_in){ u.dtype, u.ld, u.data }, rows, (mrc_in){ v.dtype, v.ld, v.data });
+}
+
+// Map k of a node as its kernels read it; a vector as a matrix of one column.
+typedef struct mrc__map_in { size_t out; mrc_in weight, bias; } mrc__map_in;
+static mrc__map_in mrc__map_at(const mrc_node *node, size_t k) {
     const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
-    mrc_tensor *x = in->x, *w = in->weight;
-    const size_t columns = mrc__weight_columns(w);
-    mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .again = node->attr.linear.again,
-                              .x = mrc__in(x), .weight = mrc__param_in(w, x->dtype),
-                              .bias = mrc__param_in(in->bias, x->dtype),
-                              .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
-    a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    if (!w->packed) a.weight.ld = columns;
-    return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
+    const mrc_tensor *w = in->maps[k].weight;
+    mrc__map_in m = { .out = w->shape[0], .weight = mrc__param_in(w, in->x->dtype),
+                      .bias = mrc__param_in(in->maps[k].bias, in->x->dtype) };
+    if (!w->packed) m.weight.ld = mrc__weight_columns(w);
+    m.bias.ld = 1;
+    return m;
+}
+// Whether map b is the rest of map a.
+static int mrc__map_goes_on(const mrc__map_in *a, const mrc__map_in *b) {
+    return a->weight.ld && mrc__follows(a->weight, a->out, b->weight)
+        && mrc__follows(a->bias, a->out, b->bias);
+}
+
+// Columns `first`.. of a matrix of node's rows; of one that is not there: nothing.
+static mrc_out mrc__from_column(mrc_out m, size_t ld, size_t first) {
+    m.ld = ld;
+    if (m.data) m.data = (char *)m.data + first * mrc_dtype_bytes(m.dtype);
+    return m;
+}
+
+static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = MRC__INPUTS(node, linear)->x;
+    const size_t n = mrc__linear_maps(node), all = node->out->shape[node->out->ndim - 1];
+    for (size_t k = 0, first = 0, next; k < n; k = next) {
+        mrc__map_in m = mrc__map_at(node, k);
+        for (next = k + 1; next < n; next++) {
+            const mrc__map_in more = mrc__map_at(node, next);
+            if (!mrc__map_goes_on(&m, &more)) break;
+            m.out += more.out;
+        }
+        const size_t columns = x->shape[x->ndim - 1];
+        mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = m.out,
+                                  .act = node->attr.linear.act, .again = k > 0, .x = mrc__in(x),
+                                  .weight = m.weight, .bias = m.bias };
+        a.y = mrc__from_column(mrc__out(node->out), all, first);
+        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);   // flat, read as (N, O)
+        MRC__TRY(MRC__RUN(ctx, x->dtype, linear_fwd, &a));
+        first += m.out;
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
-    mrc_tensor *x = in->x, *w = in->weight;
-    const size_t columns = mrc__weight_columns(w);
-    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .x = mrc__in(x),
-                              .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
-    a.z = mrc__out(node->saved[0]);
-    a.z.ld = a.out;
+    mrc_tensor *x = in->x;
+    const size_t n = mrc__linear_maps(node), all = node->out->shape[node->out->ndim - 1];
+    const size_t columns = x->shape[x->ndim - 1];
+    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns,
+                              .act = node->attr.linear.act, .x = mrc__in(x) };
+    mrc_out dweight[MRC__MAPS], dbias[MRC__MAPS];
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
-    a.weight.ld = a.dweight.ld = columns;
-    return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
+    for (size_t k = 0; k < n; k++) {
+        MRC__TRY(mrc_grad_target(ctx, in->maps[k].weight, &dweight[k]));
+        MRC__TRY(mrc_grad_target(ctx, in->maps[k].bias, &dbias[k]));
+        dweight[k].ld = columns;
+        dbias[k].ld = 1;
+    }
+    for (size_t k = 0, first = 0, next; k < n; k = next) {
+        mrc__map_in m = mrc__map_at(node, k);
+        for (next = k + 1; next < n; next++) {
+            const mrc__map_in more = mrc__map_at(node, next);
+            if (!mrc__map_goes_on(&m, &more) || !mrc__goes_on(dweight[k], m.out, dweight[next])
+                || !mrc__goes_on(dbias[k], m.out, dbias[next])) break;
+            m.out += more.out;
+        }
+        if (k) MRC__TRY(mrc_grad_target(ctx, x, &a.dx));        // one more sum
+        const mrc_in dy = mrc__dy(ctx, node);
+        const mrc_out whole = { dy.dtype, dy.ld, (void *)(uintptr_t)dy.data, 0 };
+        const mrc_out part = mrc__from_column(whole, all, first);
+        a.out = m.out;
+        a.weight = m.weight;
+        a.dy = (mrc_in){ part.dtype, part.ld, part.data };
+        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);
+        a.dweight = dweight[k];
+        a.dbias = dbias[k];
+        MRC__TRY(MRC__RUN(ctx, x->dtype, linear_bwd, &a));
+        first += m.out;
+    }
+    return MRC_OK;
 }
 #endif
 
@@ -12010,6 +12203,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #define MRC__MC 96                  // rows of a task at most, a multiple of every ROWS
 #define MRC__A_ROWS 4096            // rows of a packed at a time, at most
 #define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
+#define MRC__B_BYTES ((size_t)512 << 10)    // of panels of b that a task multiplies, in L2
 #define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
@@ -12628,7 +12822,8 @@ typedef struct MRC__T(gemm_job) {
     MRC__REAL *pack_a;              // its pack of a
     size_t stride;                  // a_rows: words from row to row
     size_t a_tasks;                 // of packing a
-    size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
+    size_t mc, row_tasks;           // rows of a task; tasks of rows
+    size_t group_cols, groups;      // its columns, a multiple of COLS; tasks of columns
     int accumulate;
 } MRC__T(gemm_job);
 
@@ -12727,7 +12922,12 @@ static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
 MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(gemm_job) *job = arg;
     const mrc_gemm_args *g = job->g;
-    const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    // A task of few rows reads its columns' panels once for little work: they stay in L2 for the
+    // next task's rows.  A task of many rows keeps its rows there for the next columns.
+    const size_t few = job->mc < MRC__MC;
+    const size_t row = few ? task % job->row_tasks : task / job->groups;
+    const size_t i = row * job->mc;
+    const size_t begin = (few ? task / job->row_tasks : task % job->groups) * job->group_cols;
     const size_t mc = mrc__min(job->mc, job->rows - i);
     const size_t cols = mrc__min(job->group_cols, job->nc - begin);
     const MRC__REAL *a = job->pack_a, *b = job->b + begin / MRC__T(COLS) * job->b_step;
@@ -12797,18 +12997,22 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
     const mrc__host_backend *h = job->h;
     const size_t b_panels = mrc__ceil_div(job->nc, MRC__T(COLS)), volume = job->nc * job->kc;
     const size_t b_tasks = pack_b ? b_panels : 0;
-    const size_t row_tasks = mrc__ceil_div(job->rows, job->mc);
-    // Enough tasks for many threads, but for products that are small.
+    // Enough tasks for many threads, but for products that are small.  Few rows: the panels of a
+    // task's columns stay in L2, see gemm_task.
     const size_t aim = job->rows >= 64 && volume >= (size_t)1 << 18 ? 64 : 16;
-    const size_t split = mrc__min(mrc__ceil_div(aim, row_tasks), b_panels);
+    const size_t panel = MRC__T(COLS) * job->kc * sizeof(MRC__REAL);
+    job->row_tasks = mrc__ceil_div(job->rows, job->mc);
+    size_t split = mrc__min(mrc__ceil_div(aim, job->row_tasks), b_panels), near = split;
+    if (panel && job->mc < MRC__MC) near = mrc__ceil_div(b_panels * panel, MRC__B_BYTES);
+    split = mrc__min(split > near ? split : near, b_panels);
     job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
     job->groups = mrc__ceil_div(job->nc, job->group_cols);
     job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
     mrc__pool_run(h->pool, job->a_tasks + b_tasks,
                   (pack_a ? job->rows * job->kc / 4 : 0) + (pack_b ? volume / 2 : 0),
                   MRC__T(gemm_pack), job);
-    mrc__pool_run(h->pool, row_tasks * job->groups, job->rows * volume / 64, MRC__T(gemm_task),
-                  job);
+    mrc__pool_run(h->pool, job->row_tasks * job->groups, job->rows * volume / 64,
+                  MRC__T(gemm_task), job);
 }
 
 // rounded: operands are rounded to bf16 first; again: a may be packed already.
@@ -26802,9 +27006,6 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 // shapes; each weight is also a parameter with the name that Hugging Face gives it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-// A linear map or a norm: weight and bias.
-typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
-
 typedef struct mrc__layer_weights {
     mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
     mrc_tensor *query_bias, *value_bias;    // (H): of qkv, whose own bias then is zeros
@@ -26931,19 +27132,24 @@ static unsigned mrc__layer_bit(const mrc__family *f, const char *name) {
          : name == f->up ? MRC_LAYER_UP : name == f->down ? MRC_LAYER_DOWN : 0;
 }
 
-// As torch.nn.Linear with the family's start values, of standard deviation sigma; y = x W^T + b.
-// bias 0: there is none.
-static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
-                                 double sigma, int bias) {
+// As torch.nn.Linear with the family's start values, of standard deviation sigma.
+static mrc_tensor *mrc__make_weight(mrc__builder *b, size_t out, size_t in, const char *name,
+                                    double sigma) {
     const mrc__family *f = mrc__family_of(&b->m->config);
     const mrc__init_kind kind = f->truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL;
     const mrc_dtype dtype = b->packed_dtype;
-    mrc__map w;
     if (dtype == MRC_DTYPE_I8 && b->int8_keep & mrc__layer_bit(f, name)) {
         b->packed_dtype = MRC_DTYPE_BF16;
     }
-    w.weight = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
+    mrc_tensor *t = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
     b->packed_dtype = dtype;
+    return t;
+}
+
+// y = x W^T + b.  bias 0: there is none.
+static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
+                                 double sigma, int bias) {
+    mrc__map w = { .weight = mrc__make_weight(b, out, in, name, sigma) };
     w.bias = bias ? mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
            : mrc__make_zeros(b, out, 0);
     return w;
@@ -26951,6 +27157,31 @@ static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const c
 
 static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
     return mrc__make_map_of(b, out, in, name, b->m->config.initializer_range, 1);
+}
+
+// The next n parameters are one piece of memory, their copies another, where they have any.
+static void mrc__make_joint(mrc__builder *b, size_t n, size_t rows, size_t columns,
+                            const char *name) {
+    const mrc_dtype copy = b->copies && columns > 1 ? b->m->dtype : MRC_DTYPE_F32;
+    if (b->status != MRC_OK || (b->packed && columns > 1)) return;
+    b->status = mrc__params_join(b->m->params, n, rows, columns, mrc__stat_dtype(b->m->dtype),
+                                 copy);
+    if (b->status == MRC_OK) return;
+    mrc__fail(b->ctx, b->status, "model: no memory for %s%s and %zu like it (%zu, %zu)", b->prefix,
+              name, n - 1, rows, columns);
+}
+
+// n maps of one input, (out, in) each.
+static void mrc__make_maps(mrc__builder *b, size_t out, size_t in, const char *const *names,
+                           mrc__map *const *maps, size_t n) {
+    mrc__make_joint(b, n, out, in, names[0]);
+    for (size_t k = 0; k < n; k++) {
+        maps[k]->weight = mrc__make_weight(b, out, in, names[k], b->m->config.initializer_range);
+    }
+    mrc__make_joint(b, n, out, 1, names[0]);
+    for (size_t k = 0; k < n; k++) {
+        maps[k]->bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", names[k]);
+    }
 }
 
 static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
@@ -27048,7 +27279,12 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
         w->query_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->query_bias);
         w->value_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->value_bias);
     }
-    if (!f->qkv) {
+    if (!f->qkv && !f->narrow) {
+        const char *const names[3] = { f->query, f->key, f->value };
+        mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
+        mrc__make_maps(b, h, h, names, maps, 3);
+    }
+    if (f->narrow) {                        // of two inputs
         w->query = mrc__make_linear(b, h, h, f->query);
         w->key = mrc__make_linear(b, h, h, f->key);
         w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
@@ -27527,20 +27763,17 @@ static mrc_tensor *mrc__join_biases(mrc_ctx *ctx, mrc_tensor *query, mrc_tensor 
     return mrc_custom(ctx, &desc, out, in, 2);
 }
 
-// Query, key and value of x (N, H): three maps (N, H), or one for all, (N, 3 H), three times.
+// Query, key and value of x (N, H), side by side: (N, 3 H), three times.
 static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
                            mrc_tensor *qkv[3]) {
     const mrc_model_config *c = &run->m->config;
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
-    const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
+    const mrc__map maps[3] = { w->query, w->key, w->value };
     const size_t heads = c->num_attention_heads;
-    for (int k = 0; !w->qkv.weight && k < 3; k++) {
-        qkv[k] = mrc__linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE, k > 0);
-    }
-    if (!w->qkv.weight) return;
     mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
                      : w->qkv.bias;
-    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE), *r = y;
+    mrc_tensor *y = w->qkv.weight ? mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE)
+                  : mrc__linear(ctx, x, maps, 3, MRC_ACT_NONE), *r = y;
     if (mrc__family_of(c)->rotary) {
         r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
                      ? c->local_rope_theta : c->global_rope_theta, &run->batch);
@@ -33594,12 +33827,198 @@ MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const cha
 #endif // core pass
 
 //==============================================================================
-// >>impl.ranking   fusion of runs, measures of a run
+// >>impl.ranking   files of runs and judgements, fusion of runs, measures of a run
 //
 // The measures are those of trec_eval (linear gains in nDCG, map over all relevant passages); the
 // methods of fusion are described in api.ranking.  Sums are in double, in the order of the lists.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+//------------------------------------------------------------------------------
+// Files of runs and judgements
+//------------------------------------------------------------------------------
+// A line's next field, cut off in place at white space (tabs: at tabs only); NULL: no more.
+static char *mrc__line_field(char **line, int tabs) {
+    char *field = *line + (tabs ? 0 : strspn(*line, " \t\r\v\f"));
+    char *end = field + strcspn(field, tabs ? "\t\r" : " \t\r\v\f");
+    *line = *end ? end + 1 : end;
+    if (!*field) return NULL;
+    *end = 0;
+    return field;
+}
+// How many fields a line has, 8 at most.
+static size_t mrc__line_fields(char *line, char *field[8]) {
+    size_t n = 0;
+    while (n < 8 && (field[n] = mrc__line_field(&line, 0)) != NULL) n++;
+    return n;
+}
+
+// Lines are read to their end, which a zero byte would be too: the rest would be lost.
+static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
+    const char *zero = memchr(text, 0, bytes);
+    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
+                                      "offset %zu)", path, (size_t)(zero - text));
+}
+
+// A whole field as a decimal number, as C reads it.
+static int mrc__run_decimal(char *text, double *out) {
+    char *at = text + (*text == '-' || *text == '+');
+    size_t digits = strspn(at, "0123456789"), more = 0;
+    at += digits;
+    if (*at == '.') {
+        more = strspn(at + 1, "0123456789");
+        at += 1 + more;
+    }
+    if (!digits && !more) return 0;
+    if (*at == 'e' || *at == 'E') {
+        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
+        if (*power < '0' || *power > '9') return 0;
+        at = power + strspn(power, "0123456789");
+    }
+    text += *text == '+';
+    *out = *at ? 0 : mrc__decimal_parse(text, (size_t)(at - text));
+    return !*at;
+}
+
+// The same; of a run also "inf" with a sign or none, as C prints it.
+static int mrc__run_number(char *text, int run, double *out) {
+    const char *word = text + (*text == '-' || *text == '+');
+    if (run && (!strcmp(word, "inf") || !strcmp(word, "infinity"))) {
+        *out = *text == '-' ? -(double)INFINITY : (double)INFINITY;
+        return 1;
+    }
+    return mrc__run_decimal(text, out);
+}
+
+// By query, passage; then what counts of several lines: the best of a run, the last of judgements.
+static int mrc__run_by_passage(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (!order) order = strcmp(x->passage, y->passage);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+static int mrc__qrels_by_passage(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (!order) order = strcmp(x->passage, y->passage);
+    return order ? order : (x->line < y->line) - (x->line > y->line);
+}
+static int mrc__run_by_score(const void *a, const void *b) {
+    const mrc_run_line *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+
+// Reads the fields of one line; n of them, at least one.
+static mrc_status mrc__run_line(mrc_ctx *ctx, mrc_run *r, size_t *capacity, const char *path,
+                                size_t number, int run, char *const *field, size_t n) {
+    const double most = run ? 1e100 : 1e9;
+    double x = 0;
+    const int fits = n == 3 || (run ? n == 5 || n == 6 : n == 4);
+    const int known = fits && mrc__run_number(field[run && n > 3 ? 4 : n - 1], run, &x);
+    void *list = r->list;
+    if (number == 1 && n == 3 && !known) return MRC_OK;             // BEIR's header
+    if (!known) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu field%s%s (expected %s)", path,
+                         number, n, n == 1 ? "" : "s", fits ? ", and no number" : "",
+                         run ? "query, Q0, passage, rank, score and tag, or query, passage and rank"
+                             : "query, 0, passage and a number, or query, passage and a number");
+    }
+    if (fabs(x) > most && (!run || isfinite(x))) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found a %s of %g (expected at most %g)",
+                         path, number, run ? "score" : "relevance", x, most);
+    }
+    if (!mrc__grow(&ctx->host, &list, capacity, r->n + 1, sizeof *r->list)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory after %zu lines", path, r->n);
+    }
+    r->list = list;
+    r->list[r->n++] = (mrc_run_line){ field[0], field[run ? (n == 3 ? 1 : 2) : n - 2],
+                                      run && n == 3 ? -x : x, number };
+    return MRC_OK;
+}
+
+static mrc_status mrc__run_lines(mrc_ctx *ctx, mrc_run *r, const char *path, int run, char *text,
+                                 size_t bytes) {
+    size_t number = 0, capacity = 0, valid = mrc_utf8_valid(text, bytes);
+    MRC__TRY(mrc__not_foreign(ctx, path, text, bytes, run ? "the lines of a run"
+                                                          : "the lines of qrels"));
+    MRC__TRY(mrc__no_zero(ctx, path, text, bytes));
+    if (valid != bytes) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the byte at offset %zu is no UTF-8", path,
+                         valid);
+    }
+    for (char *line = text, *next; line && *line; line = next) {
+        char *field[8];
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        // Byte order marks begin a line where files stand behind each other.
+        while (!strncmp(line += strspn(line, " \t\r\v\f"), "\xef\xbb\xbf", 3)) line += 3;
+        number++;
+        size_t n = mrc__line_fields(line, field);
+        if (n) MRC__TRY(mrc__run_line(ctx, r, &capacity, path, number, run, field, n));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__run_read(mrc_ctx *ctx, mrc_run *out, const char *path, int run) {
+    size_t bytes, kept = 0;
+    *out = (mrc_run){ .host = ctx->host };
+    MRC__TRY(mrc_file_read(ctx, &out->text, &bytes, path));
+    mrc_status s = mrc__run_lines(ctx, out, path, run, out->text, bytes);
+    if (s != MRC_OK) {
+        mrc_run_free(out);
+        return s;
+    }
+    mrc__sort_array(out->list, out->n, sizeof *out->list, run ? mrc__run_by_passage
+                                                              : mrc__qrels_by_passage);
+    for (size_t i = 0; i < out->n; i++) {
+        if (kept && !strcmp(out->list[kept - 1].query, out->list[i].query)
+            && !strcmp(out->list[kept - 1].passage, out->list[i].passage)) continue;
+        out->list[kept++] = out->list[i];
+    }
+    if (kept < out->n) {
+        mrc__note(ctx, "%s: %zu line%s name%s a passage of the same query again: the %s counts",
+                  path, out->n - kept, out->n - kept > 1 ? "s" : "", out->n - kept > 1 ? "" : "s",
+                  run ? "best score" : "last");
+    }
+    out->n = kept;
+    if (run) mrc__sort_array(out->list, out->n, sizeof *out->list, mrc__run_by_score);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_run_load(mrc_ctx *ctx, mrc_run *out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
+    return mrc__run_read(ctx, out, path, 1);
+}
+
+MRCDEF mrc_status mrc_qrels_load(mrc_ctx *ctx, mrc_run *out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
+    return mrc__run_read(ctx, out, path, 0);
+}
+
+MRCDEF void mrc_run_free(mrc_run *r) {
+    if (r->text) r->host.free(r->host.user, r->text);
+    if (r->list) r->host.free(r->host.user, r->list);
+    *r = (mrc_run){0};
+}
+
+MRCDEF size_t mrc_run_of(const mrc_run *r, const char *query, size_t *first) {
+    size_t low = 0, high = r->n, n = 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(r->list[middle].query, query) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*first = low; low + n < r->n && !strcmp(r->list[low + n].query, query);) n++;
+    return n;
+}
+
+//------------------------------------------------------------------------------
+// Fusion
+//------------------------------------------------------------------------------
 // What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
 typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
 
@@ -33659,10 +34078,30 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
     }
 }
 
+// Refuses what would make sums that are no numbers.
+static mrc_status mrc__fuse_bounds(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                                   size_t n_runs) {
+    const double most = 1e100;
+    for (size_t r = 0; r < n_runs; r++) {
+        if (desc->weights && !(fabs(desc->weights[r]) <= most)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: the weight of run %zu is %g (expected at "
+                             "most %g)", r + 1, desc->weights[r], most);
+        }
+        for (size_t i = 0; i < runs[r].n; i++) {
+            const double x = runs[r].list[i].score;
+            if (!isfinite(x) || fabs(x) <= most) continue;
+            return mrc__fail(ctx, MRC_ERR_ARG, "fuse: a score of run %zu is %g (expected at most "
+                             "%g)", r + 1, x, most);
+        }
+    }
+    return MRC_OK;
+}
+
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
     MRC__ARG(ctx, !desc || !runs || !out || !n_out);
+    MRC__TRY(mrc__fuse_bounds(ctx, desc, runs, n_runs));
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -33688,8 +34127,15 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
 
 static const size_t mrc__rank_cuts[MRC_RANK_CUTS] = { 1, 5, 10, 20, 100 };
 
-static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage) {
-    for (size_t i = 0; i < n; i++) if (judged[i].passage == passage) return judged[i].relevance;
+// The relevance of a passage the first time it is hit: `hit` is set to 1 then.
+static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage,
+                                  unsigned char *hit) {
+    for (size_t i = 0; i < n; i++) {
+        if (judged[i].passage != passage) continue;
+        const int again = hit[i];
+        hit[i] = 1;
+        return again ? 0 : judged[i].relevance;
+    }
     return 0;
 }
 
@@ -33713,16 +34159,23 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
     MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
-    for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
+    for (size_t i = 0; i < n_judged; i++) {
+        relevant += judged[i].relevance >= 1;
+        if (!(fabs(judged[i].relevance) <= 1e9)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "measures: found a relevance of %g (expected at "
+                             "most 1e9)", judged[i].relevance);
+        }
+    }
     if (!relevant) return MRC_OK;
-    double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
+    double *gains = mrc__mul(n_judged, sizeof *gains + 1, &bytes)
                   ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!gains) return mrc__fail(ctx, MRC_ERR_MEM, "measures: out of memory");
+    unsigned char *hit = (unsigned char *)(gains + n_judged);       // of each judgement: it was met
     for (size_t i = 0; i < n_judged; i++) gains[i] = judged[i].relevance;
     double ideal = mrc__rank_ideal(gains, n_judged);
-    ctx->host.free(ctx->host.user, gains);
+    memset(hit, 0, n_judged);
     for (size_t i = 0; i < 100 || i < n; i++) {
-        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage) : 0;
+        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage, hit) : 0;
         if (relevance >= 1) {
             found++;
             if (!first) first = i + 1;
@@ -33734,6 +34187,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
             sum->success[cut++] += found > 0;
         }
     }
+    ctx->host.free(ctx->host.user, gains);
     sum->queries++;
     sum->reciprocal_rank += first ? 1 / (double)first : 0;
     sum->mrr_10 += first && first <= 10 ? 1 / (double)first : 0;
@@ -33759,8 +34213,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // vectors of the graph equally long.  A query has 0 as its extra coordinate.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-// One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
-// clones for wider instruction sets give the same bits.
+// One order of summing for each row: 16 lanes, then their halves; multiply and add apart, so that
+// clones for wider instruction sets give the same bits, and so do four rows at once and one.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \
     && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MRC__NO_CLONES)
 #define MRC__CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -33768,44 +34222,87 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 #define MRC__CLONES
 #endif
 typedef float mrc__lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float mrc__lanes4 __attribute__((vector_size(16), aligned(4), may_alias));
 #define MRC__LANES 16
+#define MRC__LOAD(p) (*(const mrc__lanes *)(const void *)(p))
 
-// n a multiple of 16: rows are filled up with zeros.
-MRC__CLONES static float mrc__dot(const float *a, const float *b, size_t n) {
-    mrc__lanes sum[4] = {{0}};
-    size_t i = 0;
-    for (; i + 64 <= n; i += 64) {
-        for (int k = 0; k < 4; k++) {
-            mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i + 16 * k)
-                               * *(const mrc__lanes *)(const void *)(b + i + 16 * k);
-            sum[k] += product;
+// The products of q with n rows, those that `ids` names, or from row `first` on where ids is NULL.
+// The stride is a multiple of 16: rows are filled up with zeros.  While four rows are read the next
+// four are fetched, line by line.
+MRC__CLONES static void mrc__dots(const float *q, const float *rows, size_t stride,
+                                  const uint32_t *ids, size_t first, size_t n, float *out) {
+    const float *next[4] = { rows, rows, rows, rows };
+    for (size_t i = 0; i < n + 4; i += 4) {             // a turn late: the first only looks ahead
+        const float *a = next[0], *b = next[1], *c = next[2], *d = next[3];
+        mrc__lanes s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+        mrc__lanes4 part[4][4];
+        for (size_t k = 0; k < 4 && n; k++) {           // past the end: the last row again
+            const size_t at = i + k < n ? i + k : n - 1;
+            next[k] = rows + (ids ? ids[at] : first + at) * stride;
+        }
+        if (!i) continue;
+        const float *a2 = next[0], *b2 = next[1], *c2 = next[2], *d2 = next[3];
+        for (size_t k = 0; k < stride; k += MRC__LANES) {
+            const mrc__lanes x = MRC__LOAD(q + k);
+            const mrc__lanes pa = x * MRC__LOAD(a + k), pb = x * MRC__LOAD(b + k);
+            const mrc__lanes pc = x * MRC__LOAD(c + k), pd = x * MRC__LOAD(d + k);
+            s0 += pa;
+            s1 += pb;
+            s2 += pc;
+            s3 += pd;
+            __builtin_prefetch(a2 + k);
+            __builtin_prefetch(b2 + k);
+            __builtin_prefetch(c2 + k);
+            __builtin_prefetch(d2 + k);
+        }
+        memcpy(part[0], &s0, sizeof s0);
+        memcpy(part[1], &s1, sizeof s1);
+        memcpy(part[2], &s2, sizeof s2);
+        memcpy(part[3], &s3, sizeof s3);
+        for (size_t r = 0; r < 4 && i - 4 + r < n; r++) {
+            const mrc__lanes4 sum = (part[r][0] + part[r][2]) + (part[r][1] + part[r][3]);
+            out[i - 4 + r] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
         }
     }
-    for (; i < n; i += 16) {
-        mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i)
-                           * *(const mrc__lanes *)(const void *)(b + i);
-        sum[0] += product;
-    }
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (int width = 8; width; width /= 2) {
-        for (int k = 0; k < width; k++) sum[0][k] += sum[0][k + width];
-    }
-    return sum[0][0];
 }
 
+static float *mrc__align64(void *p) {
+    return (float *)(void *)((char *)p + (64 - (uintptr_t)p % 64) % 64);
+}
+
+static float mrc__dot(const float *a, const float *b, size_t n) {
+    float dot;
+    mrc__dots(a, b, n, NULL, 0, 1, &dot);
+    return dot;
+}
+
+typedef int32_t mrc__lane_bits __attribute__((vector_size(64), may_alias));
 MRC__CLONES static float mrc__largest(const float *x, size_t n) {
     float best = x[0];
     size_t i = 0;
-    if (n >= 16) {
-        mrc__lanes most = *(const mrc__lanes *)(const void *)x;
-        for (i = 16; i + 16 <= n; i += 16) {
-            mrc__lanes next = *(const mrc__lanes *)(const void *)(x + i);
-            for (int k = 0; k < 16; k++) most[k] = most[k] > next[k] ? most[k] : next[k];
+    if (n >= MRC__LANES) {
+        mrc__lanes most = MRC__LOAD(x);
+        for (; i + MRC__LANES <= n; i += MRC__LANES) {
+            const mrc__lanes next = MRC__LOAD(x + i);
+            const mrc__lane_bits above = next > most;
+            most = (mrc__lanes)((above & (mrc__lane_bits)next) | (~above & (mrc__lane_bits)most));
         }
-        for (int k = 0; k < 16; k++) best = best > most[k] ? best : most[k];
+        for (int k = 0; k < MRC__LANES; k++) best = best > most[k] ? best : most[k];
     }
     for (; i < n; i++) best = best > x[i] ? best : x[i];
     return best;
+}
+
+// Whether one of x is more than `least`.
+MRC__CLONES static int mrc__any_above(const float *x, size_t n, float least) {
+    mrc__lane_bits above = {0};
+    uint64_t any[8], all = 0;
+    size_t i = 0;
+    for (; i + MRC__LANES <= n; i += MRC__LANES) above |= MRC__LOAD(x + i) > least;
+    memcpy(any, &above, sizeof any);
+    for (int k = 0; k < 8; k++) all |= any[k];
+    for (; i < n; i++) all |= x[i] > least;
+    return all != 0;
 }
 
 typedef struct mrc__graph {
@@ -33820,15 +34317,36 @@ typedef struct mrc__graph {
     uint32_t       entry;
 } mrc__graph;
 
-typedef struct mrc__near { float distance; uint32_t id; int expanded; } mrc__near;
+// A vector and its distance as one number that sorts by distance, then by the vector's number: the
+// bits of the distance made to sort as an integer, the number, and a flag in the last bit.
+typedef uint64_t mrc__near;
+#define MRC__GRAPH_MOST ((size_t)1 << 31)   // vectors
+
+static mrc__near mrc__near_of(float distance, uint32_t id) {
+    uint32_t bits;
+    distance += 0.0f;                           // -0 is as far as 0
+    memcpy(&bits, &distance, sizeof bits);
+    bits ^= bits >> 31 ? UINT32_MAX : (uint32_t)1 << 31;
+    return (mrc__near)bits << 32 | id << 1;
+}
+static uint32_t mrc__near_id(mrc__near x) { return (uint32_t)x >> 1; }
+static float mrc__near_distance(mrc__near x) {
+    uint32_t bits = (uint32_t)(x >> 32);
+    float distance;
+    bits ^= bits >> 31 ? (uint32_t)1 << 31 : UINT32_MAX;
+    memcpy(&distance, &bits, sizeof distance);
+    return distance;
+}
+
 // What one thread searches with.
 typedef struct mrc__graph_search {
-    uint32_t  *seen;                // by vector: the number of the last search that met it
-    uint32_t   search;
-    mrc__near *list;                // sorted, at most `room`
-    size_t     n, room;
-    mrc__near *chosen;              // room for a list of links and its new ones
-    size_t     chosen_room;
+    unsigned char *seen;            // by vector: the number of the last search that met it
+    unsigned char  search;
+    mrc__near     *list;            // sorted, at most `room`; flag: its links were followed
+    size_t         n, room;
+    mrc__near     *chosen;          // room for a list of links and its new ones
+    size_t         chosen_room;
+    float         *query;           // holds a row at a multiple of 64 bytes
 } mrc__graph_search;
 
 static void mrc__graph_free(mrc__graph *g) {
@@ -33847,23 +34365,21 @@ static uint32_t *mrc__graph_links(const mrc__graph *g, uint32_t id, size_t layer
     return g->upper + g->upper_at[id] + (layer - 1) * (1 + g->m);
 }
 
-static float mrc__graph_distance(const mrc__graph *g, uint32_t a, uint32_t b) {
-    float dot = mrc__dot(g->rows + a * g->stride, g->rows + b * g->stride, g->stride);
-    return g->extra ? -(dot + g->extra[a] * g->extra[b]) : -dot;
-}
-
-static int mrc__near_before(const mrc__near *a, const mrc__near *b) {
-    return a->distance < b->distance || (!(a->distance > b->distance) && a->id < b->id);
+// The distances of n vectors from q.
+static void mrc__graph_distances(const mrc__graph *g, const float *q, float q_extra,
+                                 const uint32_t *ids, size_t n, float *out) {
+    mrc__dots(q, g->rows, g->stride, ids, 0, n, out);
+    for (size_t i = 0; i < n; i++) out[i] = -out[i];
+    for (size_t i = 0; g->extra && i < n; i++) out[i] -= q_extra * g->extra[ids[i]];
 }
 
 // Puts x into the sorted list of at most ef: its place, or ef when it is too far.
 static size_t mrc__near_insert(mrc__graph_search *s, size_t ef, mrc__near x) {
-    if (s->n == ef && !mrc__near_before(&x, &s->list[ef - 1])) return ef;
-    size_t low = 0, high = s->n;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (mrc__near_before(&s->list[middle], &x)) low = middle + 1;
-        else high = middle;
+    if (s->n == ef && x > s->list[ef - 1]) return ef;
+    size_t low = 0;
+    for (size_t left = s->n, half; left; left = left > 1 ? left - half : 0) {
+        half = (left + 1) / 2;                          // no branch depends on x
+        low += s->list[low + half - 1] < x ? half : 0;
     }
     if (s->n < ef) s->n++;
     memmove(s->list + low + 1, s->list + low, (s->n - 1 - low) * sizeof *s->list);
@@ -33874,40 +34390,48 @@ static size_t mrc__near_insert(mrc__graph_search *s, size_t ef, mrc__near x) {
 // Begins a search of one layer from what the list holds.
 static void mrc__graph_begin(const mrc__graph *g, mrc__graph_search *s) {
     if (++s->search == 0) {
-        memset(s->seen, 0, g->n * sizeof *s->seen);
+        memset(s->seen, 0, g->n);
         s->search = 1;
     }
     for (size_t i = 0; i < s->n; i++) {
-        s->seen[s->list[i].id] = s->search;
-        s->list[i].expanded = 0;
+        s->list[i] &= ~(mrc__near)1;
+        s->seen[mrc__near_id(s->list[i])] = s->search;
     }
+}
+
+// The links of the vector whose turn is probably next, asked for early.
+static void mrc__graph_ahead(const mrc__graph *g, const mrc__graph_search *s, size_t at,
+                             size_t layer) {
+    while (at < s->n && s->list[at] & 1) at++;
+    if (at == s->n) return;
+    const uint32_t *links = mrc__graph_links(g, mrc__near_id(s->list[at]), layer);
+    for (size_t k = 0; k <= mrc__graph_bound(g, layer); k += 16) __builtin_prefetch(links + k);
 }
 
 // The ef nearest to q that a walk from the list finds, into the list.
 static void mrc__graph_layer(const mrc__graph *g, mrc__graph_search *s, const float *q,
                              float q_extra, size_t layer, size_t ef) {
     uint32_t fresh[512];
+    float distance[512];
     mrc__graph_begin(g, s);
     if (s->n > ef) s->n = ef;
     for (size_t at = 0; at < s->n;) {
-        if (s->list[at].expanded) {
+        if (s->list[at] & 1) {
             at++;
             continue;
         }
-        s->list[at].expanded = 1;
-        const uint32_t *links = mrc__graph_links(g, s->list[at].id, layer);
+        const uint32_t *links = mrc__graph_links(g, mrc__near_id(s->list[at]), layer);
         size_t n = 0, lowest = at + 1;
+        s->list[at] |= 1;
         for (uint32_t k = 1; k <= links[0] && n < 512; k++) {
-            if (s->seen[links[k]] == s->search) continue;
+            fresh[n] = links[k];
+            n += s->seen[links[k]] != s->search;
             s->seen[links[k]] = s->search;
-            fresh[n++] = links[k];
-            const char *row = (const char *)(g->rows + links[k] * g->stride);
-            for (size_t line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
         }
+        mrc__graph_ahead(g, s, at + 1, layer);
+        mrc__graph_distances(g, q, q_extra, fresh, n, distance);
         for (size_t k = 0; k < n; k++) {
-            float dot = mrc__dot(q, g->rows + fresh[k] * g->stride, g->stride);
-            if (g->extra) dot += q_extra * g->extra[fresh[k]];
-            size_t place = mrc__near_insert(s, ef, (mrc__near){ -dot, fresh[k], 0 });
+            size_t place = mrc__near_insert(s, ef, mrc__near_of(distance[k], fresh[k]));
             if (place < lowest) lowest = place;
         }
         at = lowest;
@@ -33917,49 +34441,34 @@ static void mrc__graph_layer(const mrc__graph *g, mrc__graph_search *s, const fl
 // From the entry down to the layer above `layer`, one nearest each.
 static void mrc__graph_descend(const mrc__graph *g, mrc__graph_search *s, const float *q,
                                float q_extra, size_t layer) {
-    float dot = mrc__dot(q, g->rows + g->entry * g->stride, g->stride);
-    if (g->extra) dot += q_extra * g->extra[g->entry];
+    float distance;
+    mrc__graph_distances(g, q, q_extra, &g->entry, 1, &distance);
     s->n = 1;
-    s->list[0] = (mrc__near){ -dot, g->entry, 0 };
+    s->list[0] = mrc__near_of(distance, g->entry);
     for (size_t l = g->levels[g->entry]; l > layer; l--) mrc__graph_layer(g, s, q, q_extra, l, 1);
 }
 
-// Of n candidates, sorted, those that are nearer to the new vector than to each one kept.
-static size_t mrc__graph_choose(const mrc__graph *g, const mrc__near *from, size_t n, size_t most,
-                                uint32_t *out) {
-    size_t kept = 0;
-    for (size_t i = 0; i < n && kept < most; i++) {
-        int near = 1;
-        for (size_t k = 0; k < kept && near; k++) {
-            near = !(mrc__graph_distance(g, from[i].id, out[k]) < from[i].distance);
-        }
-        if (near) out[kept++] = from[i].id;
-    }
-    return kept;
-}
-
 static int mrc__graph_scratch_new(const mrc__graph *g, mrc__graph_search *s, size_t room) {
-    size_t bytes, list;
+    size_t list;
     *s = (mrc__graph_search){ .room = room, .chosen_room = 4 * g->m + 64 };
-    if (!mrc__mul(g->n, sizeof *s->seen, &bytes) || !mrc__mul(room + 1, sizeof *s->list, &list)) {
-        return 0;
-    }
-    s->seen = mrc__host_zalloc(&g->host, bytes);
+    if (!mrc__mul(room + 1, sizeof *s->list, &list)) return 0;
+    s->seen = mrc__host_zalloc(&g->host, g->n);
     s->list = g->host.alloc(g->host.user, list);
     s->chosen = g->host.alloc(g->host.user, s->chosen_room * sizeof *s->chosen);
-    return s->seen && s->list && s->chosen;
+    s->query = mrc__host_zalloc(&g->host, g->stride * sizeof *s->query + 64);
+    return s->seen && s->list && s->chosen && s->query;
 }
 
-static void mrc__graph_scratch_free(const mrc__graph *g, mrc__graph_search *s) {
-    if (s->seen) g->host.free(g->host.user, s->seen);
-    if (s->list) g->host.free(g->host.user, s->list);
-    if (s->chosen) g->host.free(g->host.user, s->chosen);
+static void mrc__graph_scratch_free(const mrc_allocator *host, mrc__graph_search *s) {
+    void *parts[] = { s->seen, s->list, s->chosen, s->query };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) host->free(host->user, parts[i]);
+    *s = (mrc__graph_search){0};
 }
 
 //------------------------------------------------------------------------------
 // Building
 //------------------------------------------------------------------------------
-typedef struct mrc__edge { uint32_t layer, target, source; } mrc__edge;
+typedef struct mrc__edge { uint32_t layer, target, source; float distance; } mrc__edge;
 typedef struct mrc__graph_order { uint32_t hash, id; unsigned char level; } mrc__graph_order;
 
 typedef struct mrc__graph_build {
@@ -33971,7 +34480,8 @@ typedef struct mrc__graph_build {
     size_t             n_edges, edges_capacity;
     size_t            *targets;             // where each target's edges begin, and the end
     size_t             n_targets, targets_capacity;
-    int                failed;
+    float             *distances;           // (n, 2 m): of the links of layer 0
+    uint16_t          *checked;             // (n): so many of them were chosen together
 } mrc__graph_build;
 
 static int mrc__graph_by_level(const void *a, const void *b) {
@@ -34006,6 +34516,41 @@ static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
     return g->upper != NULL;
 }
 
+// Whether x is nearer to one of n kept vectors than its own distance says.
+static int mrc__graph_hidden(const mrc__graph *g, mrc__near x, const uint32_t *kept, size_t n) {
+    const uint32_t id = mrc__near_id(x);
+    const float own = mrc__near_distance(x);
+    float distance[4];
+    for (size_t k = 0; k < n; k += 4) {
+        const size_t count = n - k < 4 ? n - k : 4;
+        mrc__graph_distances(g, g->rows + id * g->stride, g->extra ? g->extra[id] : 0, kept + k,
+                             count, distance);
+        for (size_t i = 0; i < count; i++) if (distance[i] < own) return 1;
+    }
+    return 0;
+}
+
+// Of n candidates, sorted, those that are nearer to the new vector than to each one kept.  The ones
+// with a flag were kept together before, so they are not compared with each other again.
+static size_t mrc__graph_choose(const mrc__graph *g, const mrc__near *from, size_t n, size_t most,
+                                uint32_t *out, float *distances) {
+    uint32_t fresh[512];
+    size_t kept = 0, n_fresh = 0;
+    for (size_t i = 0; i < n && kept < most; i++) {
+        const uint32_t id = mrc__near_id(from[i]);
+        const int old = (int)(from[i] & 1);
+        if (mrc__graph_hidden(g, from[i], old ? fresh : out, old ? n_fresh : kept)) continue;
+        if (!old) fresh[n_fresh++] = id;
+        if (distances) distances[kept] = mrc__near_distance(from[i]);
+        out[kept++] = id;
+    }
+    return kept;
+}
+
+static float *mrc__graph_kept(const mrc__graph_build *b, uint32_t id, size_t layer) {
+    return layer ? NULL : b->distances + (size_t)id * 2 * b->g->m;
+}
+
 static void mrc__graph_insert_task(void *arg, size_t task, size_t worker) {
     mrc__graph_build *b = arg;
     mrc__graph *g = b->g;
@@ -34017,7 +34562,10 @@ static void mrc__graph_insert_task(void *arg, size_t task, size_t worker) {
     for (size_t l = (size_t)g->levels[id] + 1; l-- > 0;) {
         uint32_t *links = mrc__graph_links(g, id, l);
         mrc__graph_layer(g, s, q, extra, l, g->ef_construction);
-        links[0] = (uint32_t)mrc__graph_choose(g, s->list, s->n, g->m, links + 1);
+        for (size_t i = 0; i < s->n; i++) s->list[i] &= ~(mrc__near)1;
+        links[0] = (uint32_t)mrc__graph_choose(g, s->list, s->n, g->m, links + 1,
+                                               mrc__graph_kept(b, id, l));
+        if (!l) b->checked[id] = (uint16_t)links[0];
     }
 }
 
@@ -34041,7 +34589,8 @@ static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
                            sizeof *b->edges)) return 0;
             b->edges = edges;
             for (uint32_t k = 1; k <= links[0]; k++) {
-                b->edges[b->n_edges++] = (mrc__edge){ l, links[k], id };
+                float distance = l ? 0 : mrc__graph_kept(b, id, 0)[k - 1];
+                b->edges[b->n_edges++] = (mrc__edge){ l, links[k], id, distance };
             }
         }
     }
@@ -34061,7 +34610,32 @@ static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
 }
 
 static int mrc__near_compare(const void *a, const void *b) {
-    return mrc__near_before(a, b) ? -1 : mrc__near_before(b, a);
+    const mrc__near *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+// A target's links and n new ones of layer 0, for choosing among: their distances are known.
+static void mrc__graph_known(const mrc__graph_build *b, const mrc__edge *e, size_t n,
+                             mrc__near *out) {
+    const uint32_t *links = mrc__graph_links(b->g, e->target, 0);
+    const float *distances = mrc__graph_kept(b, e->target, 0);
+    for (uint32_t k = 0; k < links[0]; k++) {
+        *out++ = mrc__near_of(distances[k], links[k + 1]) | (k < b->checked[e->target]);
+    }
+    for (size_t i = 0; i < n; i++) *out++ = mrc__near_of(e[i].distance, e[i].source);
+}
+
+// The same of an upper layer.
+static void mrc__graph_measured(const mrc__graph *g, const mrc__edge *e, size_t n,
+                                mrc__near *out) {
+    const uint32_t *links = mrc__graph_links(g, e->target, e->layer);
+    for (size_t i = 0; i < links[0] + n; i++) {
+        const uint32_t id = i < links[0] ? links[i + 1] : e[i - links[0]].source;
+        float distance;
+        mrc__graph_distances(g, g->rows + e->target * g->stride,
+                             g->extra ? g->extra[e->target] : 0, &id, 1, &distance);
+        out[i] = mrc__near_of(distance, id);
+    }
 }
 
 // One target's list with its new links, in slices that the scratch can hold.
@@ -34070,25 +34644,25 @@ static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
     mrc__graph *g = b->g;
     mrc__graph_search *s = &b->workers[worker];
     const mrc__edge *e = &b->edges[b->targets[task]];
-    size_t left = b->targets[task + 1] - b->targets[task];
-    size_t bound = mrc__graph_bound(g, e->layer);
+    size_t left = b->targets[task + 1] - b->targets[task], n;
+    const size_t bound = mrc__graph_bound(g, e->layer);
     uint32_t *links = mrc__graph_links(g, e->target, e->layer);
-    while (left) {
-        size_t n = 0;
+    float *distances = mrc__graph_kept(b, e->target, e->layer);
+    for (; left; left -= n, e += n) {
         if (links[0] + left <= bound) {
-            for (; left; left--, e++) links[++links[0]] = e->source;
+            for (; left; left--, e++) {
+                if (distances) distances[links[0]] = e->distance;
+                links[++links[0]] = e->source;
+            }
             return;
         }
-        for (uint32_t k = 1; k <= links[0]; k++) {
-            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, links[k]), links[k],
-                                          0 };
-        }
-        for (; left && n < s->chosen_room; left--, e++) {
-            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
-                                          0 };
-        }
-        mrc__sort_array(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
-        links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
+        n = left < s->chosen_room - links[0] ? left : s->chosen_room - links[0];
+        if (distances) mrc__graph_known(b, e, n, s->chosen);
+        else mrc__graph_measured(g, e, n, s->chosen);
+        mrc__sort_array(s->chosen, links[0] + n, sizeof *s->chosen, mrc__near_compare);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, links[0] + n, bound, links + 1,
+                                               distances);
+        if (distances) b->checked[e->target] = (uint16_t)links[0];
     }
 }
 
@@ -34124,8 +34698,8 @@ static size_t mrc__graph_connect(mrc__graph_build *b) {
         mrc__graph_descend(g, s, q, extra, 0);
         mrc__graph_layer(g, s, q, extra, 0, g->ef_construction);
         for (size_t k = 0; k < s->n && !reached[i]; k++) {
-            uint32_t *links = mrc__graph_links(g, s->list[k].id, 0);
-            if (links[0] >= 2 * g->m || s->list[k].id == i) continue;
+            uint32_t id = mrc__near_id(s->list[k]), *links = mrc__graph_links(g, id, 0);
+            if (links[0] >= 2 * g->m || id == i) continue;
             links[++links[0]] = i;
             mrc__graph_reach(g, i, reached, stack);
         }
@@ -34155,7 +34729,7 @@ static void mrc__graph_extra(mrc__graph *g) {
 
 static int mrc__graph_room(mrc__graph_build *b, int extra) {
     mrc__graph *g = b->g;
-    size_t bytes, places, order, links;
+    size_t bytes, places, order, links;         // distances take less than links
     if (!mrc__mul(g->n, (1 + 2 * g->m) * sizeof *g->links, &links)
         || !mrc__mul(g->n + 1, sizeof *g->upper_at, &places)
         || !mrc__mul(g->n, sizeof *b->order, &order)
@@ -34165,9 +34739,11 @@ static int mrc__graph_room(mrc__graph_build *b, int extra) {
     g->upper_at = g->host.alloc(g->host.user, places);
     b->order = g->host.alloc(g->host.user, order);
     b->workers = mrc__host_zalloc(&g->host, bytes);
+    b->distances = g->host.alloc(g->host.user, links);
+    b->checked = mrc__host_zalloc(&g->host, g->n * sizeof *b->checked);
     if (extra) g->extra = g->host.alloc(g->host.user, g->n * sizeof *g->extra);
-    int ok = g->links && g->levels && g->upper_at && b->order && b->workers
-          && (!extra || g->extra);
+    int ok = g->links && g->levels && g->upper_at && b->order && b->workers && b->distances
+          && b->checked && (!extra || g->extra);
     for (size_t i = 0; ok && i < b->n_workers; i++) {
         ok = mrc__graph_scratch_new(g, &b->workers[i], g->ef_construction);
     }
@@ -34193,10 +34769,10 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
     }
     if (ok) lost = mrc__graph_connect(&b);
     for (size_t i = 0; b.workers && i < b.n_workers; i++) {
-        mrc__graph_scratch_free(g, &b.workers[i]);
+        mrc__graph_scratch_free(&g->host, &b.workers[i]);
     }
-    void *parts[] = { b.workers, b.order, b.edges, b.targets };
-    for (size_t i = 0; i < 4; i++) if (parts[i]) g->host.free(g->host.user, parts[i]);
+    void *parts[] = { b.workers, b.order, b.edges, b.targets, b.distances, b.checked };
+    for (size_t i = 0; i < 6; i++) if (parts[i]) g->host.free(g->host.user, parts[i]);
     return lost;
 }
 #endif // core pass
@@ -34583,7 +35159,7 @@ typedef struct mrc__dense_build {
     mrc__codes              codes;
     uint32_t               *code;
     mrc__graph              graph;
-    float                  *padded;     // (n, stride of 16 floats): what the graph reads
+    float                  *padded;     // holds the graph's rows
     mrc__blocks_writer      w;
 } mrc__dense_build;
 
@@ -34719,34 +35295,60 @@ static mrc_status mrc__dense_write_all(mrc__dense_build *b) {
 }
 
 // Recall@10 of the graph for up to 1,000 of its own vectors, at ef 32, 64 and 128.
+enum { MRC__RECALL_QUERIES = 16, MRC__RECALL_ROWS = 64, MRC__RECALL_K = 10 };
 typedef struct mrc__graph_recall {
     const mrc__graph  *g;
     size_t             n;               // queries
     mrc__graph_search *workers;
     double            *hits;            // (n, 3)
 } mrc__graph_recall;
+
+// The K nearest of queries first to first + n, found by looking at all vectors.
+static void mrc__graph_exact(const mrc__graph_recall *a, size_t first, size_t n,
+                             mrc__near (*best)[MRC__RECALL_K + 1], size_t *n_best) {
+    const mrc__graph *g = a->g;
+    float dot[MRC__RECALL_ROWS];
+    for (size_t i = 0; i < n; i++) n_best[i] = 0;
+    for (size_t at = 0; at < g->n; at += MRC__RECALL_ROWS) {
+        const size_t rows = g->n - at < MRC__RECALL_ROWS ? g->n - at : MRC__RECALL_ROWS;
+        for (size_t i = 0; i < n; i++) {
+            const size_t id = (first + i) * (g->n / a->n);
+            mrc__graph_search list = { .list = best[i], .n = n_best[i] };
+            mrc__dots(g->rows + id * g->stride, g->rows, g->stride, NULL, at, rows, dot);
+            for (size_t r = 0; r < rows; r++) {
+                const float more = g->extra ? g->extra[id] * g->extra[at + r] : 0;
+                const mrc__near x = mrc__near_of(-dot[r] - more, (uint32_t)(at + r));
+                mrc__near_insert(&list, MRC__RECALL_K, x);
+            }
+            n_best[i] = list.n;
+        }
+    }
+}
+
 static void mrc__graph_recall_task(void *arg, size_t task, size_t worker) {
     static const size_t ef[3] = { 32, 64, 128 };
     mrc__graph_recall *a = arg;
     const mrc__graph *g = a->g;
     mrc__graph_search *s = &a->workers[worker];
-    uint32_t id = (uint32_t)(task * (g->n / a->n)), best[10];
-    const float *q = g->rows + id * g->stride;
-    float extra = g->extra ? g->extra[id] : 0;
-    s->n = 0;
-    for (uint32_t i = 0; i < g->n; i++) {
-        mrc__near_insert(s, 10, (mrc__near){ mrc__graph_distance(g, id, i), i, 0 });
-    }
-    size_t n = s->n;
-    for (size_t i = 0; i < n; i++) best[i] = s->list[i].id;
-    for (int k = 0; k < 3; k++) {
-        size_t found = 0;
-        mrc__graph_descend(g, s, q, extra, 0);
-        mrc__graph_layer(g, s, q, extra, 0, ef[k]);
-        for (size_t i = 0; i < n; i++) {
-            for (size_t j = 0; j < s->n && j < n; j++) found += s->list[j].id == best[i];
+    mrc__near best[MRC__RECALL_QUERIES][MRC__RECALL_K + 1];
+    size_t n_best[MRC__RECALL_QUERIES], first = task * MRC__RECALL_QUERIES;
+    size_t n = a->n - first < MRC__RECALL_QUERIES ? a->n - first : MRC__RECALL_QUERIES;
+    mrc__graph_exact(a, first, n, best, n_best);
+    for (size_t i = 0; i < n; i++) {
+        const size_t id = (first + i) * (g->n / a->n);
+        for (int k = 0; k < 3; k++) {
+            const float *q = g->rows + id * g->stride;
+            const float extra = g->extra ? g->extra[id] : 0;
+            size_t found = 0;
+            mrc__graph_descend(g, s, q, extra, 0);
+            mrc__graph_layer(g, s, q, extra, 0, ef[k]);
+            for (size_t x = 0; x < n_best[i]; x++) {
+                for (size_t y = 0; y < s->n && y < n_best[i]; y++) {
+                    found += mrc__near_id(s->list[y]) == mrc__near_id(best[i][x]);
+                }
+            }
+            a->hits[3 * (first + i) + (size_t)k] = (double)found / (double)n_best[i];
         }
-        a->hits[3 * task + (size_t)k] = (double)found / (double)n;
     }
 }
 static int mrc__graph_measure(const mrc__graph *g, mrc__pool *pool, double recall[3]) {
@@ -34757,17 +35359,29 @@ static int mrc__graph_measure(const mrc__graph *g, mrc__pool *pool, double recal
     for (size_t i = 0; ok && i < pool->n_workers; i++) {
         ok = mrc__graph_scratch_new(g, &a.workers[i], 128);
     }
-    if (ok) mrc__pool_run(pool, a.n, SIZE_MAX, mrc__graph_recall_task, &a);
+    const size_t tasks = (a.n + MRC__RECALL_QUERIES - 1) / MRC__RECALL_QUERIES;
+    if (ok) mrc__pool_run(pool, tasks, SIZE_MAX, mrc__graph_recall_task, &a);
     for (int k = 0; k < 3; k++) {
         recall[k] = 0;
         for (size_t i = 0; ok && i < a.n; i++) recall[k] += a.hits[3 * i + (size_t)k] / (double)a.n;
     }
     for (size_t i = 0; a.workers && i < pool->n_workers; i++) {
-        mrc__graph_scratch_free(g, &a.workers[i]);
+        mrc__graph_scratch_free(&g->host, &a.workers[i]);
     }
     if (a.workers) g->host.free(g->host.user, a.workers);
     if (a.hits) g->host.free(g->host.user, a.hits);
     return ok;
+}
+
+// Room for the rows, zeros, at a multiple of 64 bytes in *own, which the caller frees; NULL: no
+// memory.
+static float *mrc__graph_rows(const mrc__graph *g, float **own) {
+    size_t bytes;
+    if (!mrc__mul(g->n, g->stride * sizeof **own, &bytes) || bytes > SIZE_MAX - 64) return NULL;
+    *own = g->host.alloc(g->host.user, bytes + 64);
+    if (!*own) return NULL;
+    mrc__huge_pages(*own, bytes + 64);
+    return memset(mrc__align64(*own), 0, bytes);
 }
 
 // The graph is of the rows as a search will read them.
@@ -34775,18 +35389,17 @@ static mrc_status mrc__dense_graph(mrc__dense_build *b) {
     mrc_ctx *ctx = b->ctx;
     mrc__graph *g = &b->graph;
     mrc__pool *pool;
-    size_t stride = (b->v->width + 15) / 16 * 16, bytes;
+    size_t stride = (b->v->width + 15) / 16 * 16;
     *g = (mrc__graph){ .host = ctx->host, .n = b->v->n, .stride = stride, .m = b->end.m,
                        .ef_construction = b->end.ef_construction };
-    b->padded = mrc__mul(b->v->n, stride * sizeof(float), &bytes)
-              ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
-    if (!b->padded) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
-    g->rows = b->padded;
+    float *rows = mrc__graph_rows(g, &b->padded);
+    if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    g->rows = rows;
     for (size_t i = 0; i < b->v->n; i++) {
         for (size_t k = 0; k < b->v->width; k++) {
             float x = b->v->rows[i * b->v->width + k];
-            b->padded[i * stride + k] = b->end.form == MRC_FORM_BF16
-                                      ? mrc__from_bf16(mrc__to_bf16(x)) : x;
+            rows[i * stride + k] = b->end.form == MRC_FORM_BF16
+                               ? mrc__from_bf16(mrc__to_bf16(x)) : x;
         }
     }
     mrc_status s = mrc__pool_new(&pool, &ctx->host, b->desc->threads);
@@ -34835,6 +35448,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
     if (!v->offsets && bits) return "residual codes are of token rows";
     if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
     if (d->graph && d->form == MRC_FORM_BITS) return "a graph goes with f32, bf16 and int8";
+    if (d->graph && v->n > MRC__GRAPH_MOST) return "a graph has 2147483648 vectors at most";
     if (d->m > 256 || d->m == 1) return "m is from 2 to 256";
     if (d->ef_construction > 100000) return "ef_construction is too large";
     return NULL;
@@ -34903,8 +35517,10 @@ struct mrc_dense {
     mrc__codes      codes;
     uint64_t       *lists_at;
     unsigned char  *lists;
-    float          *padded;
+    float          *padded;             // holds the graph's rows
     mrc__graph      graph;
+    mrc__graph_search *walkers;         // one of each thread of the pool
+    size_t          n_walkers;
 };
 
 static int mrc__dense_end_fits(const void *record) {
@@ -34916,7 +35532,7 @@ static int mrc__dense_end_fits(const void *record) {
         || !e->ef_construction || e->ef_construction > 100000 || e->n_centroids > UINT32_MAX
         || (tokens && (e->graph || e->form > MRC_FORM_BF16))
         || (!tokens && (e->residual_bits || e->n != e->n_rows)) || e->entry >= e->n
-        || !e->n_centroids != !e->residual_bits) return 0;
+        || (e->graph && e->n > MRC__GRAPH_MOST) || !e->n_centroids != !e->residual_bits) return 0;
     uint64_t n = e->n_rows, again = e->form >= MRC_FORM_INT8 ? n * e->width * 4 : 0;
     uint64_t want[MRC__DENSE_LISTS] = { n * mrc__dense_stride(e),
         e->form == MRC_FORM_INT8 ? n * 4 : 0, again, tokens ? (e->n + 1) * 8 : 0,
@@ -34960,9 +35576,10 @@ MRCDEF void mrc_dense_close(mrc_dense *d) {
     mrc__blocks_close(&d->file);
     mrc__pool_free(d->pool, &host);
     mrc__scores_free(&d->scores);
+    for (size_t i = 0; i < d->n_walkers; i++) mrc__graph_scratch_free(&host, &d->walkers[i]);
     if (d->graph.host.free) mrc__graph_free(&d->graph);
     void *parts[] = { d->raw, d->scales, d->offsets, d->code, d->codes.centroids, d->lists_at,
-                      d->lists, d->padded };
+                      d->lists, d->padded, d->walkers };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i]) host.free(host.user, parts[i]);
     }
@@ -35094,7 +35711,8 @@ typedef struct mrc__search {
     size_t                 *n_hits, first, count;   // the queries at hand
     const float            *scores;     // of a block
     size_t                  block;
-    mrc__graph_search      *workers;
+    void                  **scratch;    // of each thread
+    size_t                  n_scratch, ef;
     size_t                  room;       // hits that are kept of each query
     mrc_hit                *heaps;      // (n, room)
     size_t                 *n_heap;
@@ -35134,7 +35752,7 @@ static void mrc__exact_task(void *arg, size_t task, size_t worker) {
     for (size_t i = 0; i < rows; i += 64) {
         size_t n = rows - i < 64 ? rows - i : 64;
         const mrc_hit *heap = s->heaps + q * s->room;
-        if (s->n_heap[q] == s->room && (double)mrc__largest(scores + i, n) <= heap[0].score) {
+        if (s->n_heap[q] == s->room && !mrc__any_above(scores + i, n, (float)heap[0].score)) {
             continue;
         }
         for (size_t k = i; k < i + n; k++) mrc__search_push(s, q, (uint32_t)(first + k), scores[k]);
@@ -35211,7 +35829,7 @@ static void mrc__int8_task(void *arg, size_t task, size_t worker) {
     size_t first = task * MRC__CODE_QUERIES, stride = mrc__dense_stride(&d->end);
     size_t n = s->n - first < MRC__CODE_QUERIES ? s->n - first : MRC__CODE_QUERIES;
     float scale[MRC__CODE_QUERIES];
-    unsigned char *q = (unsigned char *)s->workers[worker].seen;
+    unsigned char *q = s->scratch[worker];
     for (size_t i = 0; i < n; i++) {
         scale[i] = mrc__dense_encode(&d->end, s->rows + (first + i) * s->width, q + i * stride);
     }
@@ -35233,7 +35851,7 @@ static void mrc__bits_task(void *arg, size_t task, size_t worker) {
     mrc__search *s = arg;
     mrc_dense *d = s->d;
     size_t stride = mrc__dense_stride(&d->end);
-    float *table = (float *)(void *)s->workers[worker].seen;
+    float *table = s->scratch[worker];
     const float *q = s->rows + task * s->width;
     for (size_t byte = 0; byte < stride; byte++) {
         for (unsigned value = 0; value < 256; value++) {
@@ -35271,15 +35889,15 @@ static mrc_status mrc__search_again(mrc__search *s) {
     return status;
 }
 
-// Scratch of each thread, in place of a list of what was seen.
 static int mrc__search_scratch(mrc__search *s, size_t bytes) {
     const mrc_allocator *host = &s->d->ctx->host;
-    s->workers = mrc__host_zalloc(host, s->d->pool->n_workers * sizeof *s->workers);
-    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
-        s->workers[i].seen = host->alloc(host->user, bytes);
-        if (!s->workers[i].seen) return 0;
+    s->n_scratch = s->d->pool->n_workers;
+    s->scratch = mrc__host_zalloc(host, s->n_scratch * sizeof *s->scratch);
+    for (size_t i = 0; s->scratch && i < s->n_scratch; i++) {
+        s->scratch[i] = host->alloc(host->user, bytes);
+        if (!s->scratch[i]) return 0;
     }
-    return s->workers != NULL;
+    return s->scratch != NULL;
 }
 
 static mrc_status mrc__search_codes(mrc__search *s) {
@@ -35332,7 +35950,7 @@ static mrc_status mrc__graph_check(mrc_dense *d) {
 static mrc_status mrc__dense_load_graph(mrc_dense *d) {
     const mrc__dense_end *e = &d->end;
     mrc__graph *g = &d->graph;
-    size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
+    size_t stride = ((size_t)e->width + 15) / 16 * 16;
     if (d->padded) return MRC_OK;
     if (g->host.free) mrc__graph_free(g);       // what an attempt that failed has left
     *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
@@ -35349,47 +35967,60 @@ static mrc_status mrc__dense_load_graph(mrc_dense *d) {
         return mrc__blocks_broken(&d->file, "the graph's upper layers have no place");
     }
     MRC__TRY(mrc__graph_check(d));
-    float *padded = mrc__mul(g->n, stride * sizeof *padded, &bytes)
-                  ? mrc__host_zalloc(&d->ctx->host, bytes) : NULL;
-    if (!padded) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
-    g->rows = padded;
-    mrc_status s = mrc__dense_rows(d, 0, g->n, padded, stride);
-    if (s == MRC_OK) d->padded = padded;
-    else d->ctx->host.free(d->ctx->host.user, padded);
+    float *own, *rows = mrc__graph_rows(g, &own);
+    if (!rows) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    g->rows = rows;
+    mrc_status s = mrc__dense_rows(d, 0, g->n, rows, stride);
+    if (s == MRC_OK) d->padded = own;
+    else d->ctx->host.free(d->ctx->host.user, own);
     return s;
 }
 
 static void mrc__graph_task(void *arg, size_t task, size_t worker) {
     mrc__search *s = arg;
     const mrc__graph *g = &s->d->graph;
-    mrc__graph_search *w = &s->workers[worker];
-    float *q = (float *)(void *)(w->chosen);
+    mrc__graph_search *w = &s->d->walkers[worker];
+    float *q = mrc__align64(w->query);
     memcpy(q, s->rows + task * s->width, s->width * sizeof *q);
     mrc__graph_descend(g, w, q, 0, 0);
-    mrc__graph_layer(g, w, q, 0, 0, w->room);
+    mrc__graph_layer(g, w, q, 0, 0, s->ef);
     for (size_t i = 0; i < w->n && i < s->room; i++) {
-        float distance = w->list[i].distance;
-        s->heaps[task * s->room + i] = (mrc_hit){ w->list[i].id, (double)-distance };
+        const double score = 0.0 - (double)mrc__near_distance(w->list[i]);
+        s->heaps[task * s->room + i] = (mrc_hit){ mrc__near_id(w->list[i]), score };
         s->n_heap[task] = i + 1;
     }
 }
 
+static void mrc__dense_free_walkers(mrc_dense *d) {
+    const mrc_allocator *host = &d->ctx->host;
+    for (size_t i = 0; i < d->n_walkers; i++) mrc__graph_scratch_free(host, &d->walkers[i]);
+    if (d->walkers) host->free(host->user, d->walkers);
+    d->walkers = NULL;
+    d->n_walkers = 0;
+}
+
+// What the threads search with stays for the next call: a mark for each vector is no small thing.
+static mrc_status mrc__dense_walkers(mrc_dense *d, size_t ef) {
+    const size_t n = d->pool->n_workers;
+    if (d->n_walkers == n && d->walkers[0].room >= ef) return MRC_OK;
+    mrc__dense_free_walkers(d);
+    d->walkers = mrc__host_zalloc(&d->ctx->host, n * sizeof *d->walkers);
+    int ok = d->walkers != NULL;
+    d->n_walkers = ok ? n : 0;
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = mrc__graph_scratch_new(&d->graph, &d->walkers[i], ef);
+    }
+    if (ok) return MRC_OK;
+    mrc__dense_free_walkers(d);
+    return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+}
+
 static mrc_status mrc__search_graph(mrc__search *s) {
     mrc_dense *d = s->d;
-    const mrc_allocator *host = &d->ctx->host;
-    size_t ef = s->config->ef > s->top_k ? s->config->ef : s->top_k;
-    if (ef > d->end.n) ef = (size_t)d->end.n;
+    s->ef = s->config->ef > s->top_k ? s->config->ef : s->top_k;
+    if (s->ef > d->end.n) s->ef = (size_t)d->end.n;
     MRC__TRY(mrc__dense_load_graph(d));
-    s->workers = mrc__host_zalloc(host, d->pool->n_workers * sizeof *s->workers);
-    int ok = s->workers != NULL;
-    for (size_t i = 0; ok && i < d->pool->n_workers; i++) {
-        ok = mrc__graph_scratch_new(&d->graph, &s->workers[i], ef);
-        if (!ok) break;
-        host->free(host->user, s->workers[i].chosen);       // in its place a query's row
-        s->workers[i].chosen = mrc__host_zalloc(host, d->graph.stride * sizeof(float));
-        ok = s->workers[i].chosen != NULL;
-    }
-    if (!ok) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    MRC__TRY(mrc__dense_walkers(d, s->ef));
     mrc__pool_run(d->pool, s->n, SIZE_MAX, mrc__graph_task, s);
     return MRC_OK;
 }
@@ -35649,12 +36280,10 @@ static mrc_status mrc__search_pool(mrc_dense *d, size_t threads) {
 
 static void mrc__search_free(mrc__search *s) {
     const mrc_allocator *host = &s->d->ctx->host;
-    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
-        mrc__graph_search *w = &s->workers[i];
-        void *parts[] = { w->seen, w->list, w->chosen };
-        for (size_t k = 0; k < 3; k++) if (parts[k]) host->free(host->user, parts[k]);
+    for (size_t i = 0; s->scratch && i < s->n_scratch; i++) {
+        if (s->scratch[i]) host->free(host->user, s->scratch[i]);
     }
-    void *parts[] = { s->workers, s->heaps, s->n_heap };
+    void *parts[] = { s->scratch, s->heaps, s->n_heap };
     for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
 }
 
@@ -37076,29 +37705,6 @@ static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
     return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
 }
 
-// A line's next field, cut off in place at white space (tabs: at tabs only); NULL: no more.
-static char *mrc__line_field(char **line, int tabs) {
-    char *field = *line + (tabs ? 0 : strspn(*line, " \t\r"));
-    char *end = field + strcspn(field, tabs ? "\t\r" : " \t\r");
-    *line = *end ? end + 1 : end;
-    if (!*field) return NULL;
-    *end = 0;
-    return field;
-}
-// How many fields a line has, 8 at most.
-static size_t mrc__line_fields(char *line, char *field[8]) {
-    size_t n = 0;
-    while (n < 8 && (field[n] = mrc__line_field(&line, 0)) != NULL) n++;
-    return n;
-}
-
-// Lines are read to their end, which a zero byte would be too: the rest would be lost.
-static mrc_status mrc__no_zero(mrc_ctx *ctx, const char *path, const char *text, size_t bytes) {
-    const char *zero = memchr(text, 0, bytes);
-    return !zero ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is no text (found a zero byte at "
-                                      "offset %zu)", path, (size_t)(zero - text));
-}
-
 // MS MARCO's triples: texts, or ids.
 static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     size_t number = 0;
@@ -37132,97 +37738,13 @@ static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
     return MRC_OK;
 }
 
-// Lines "query [Q0|0] passage number" of a run or of qrels, by query.
-typedef struct mrc__judgement { const char *query, *passage; double score; size_t line; }
-    mrc__judgement;
-typedef struct mrc__judgements { char *text; mrc__judgement *list; size_t n, capacity; }
-    mrc__judgements;
-
-static int mrc__judgement_compare(const void *a, const void *b) {
-    const mrc__judgement *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (order) return order;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    return (x->line > y->line) - (x->line < y->line);
-}
-
-// A decimal number; *end behind it, NULL: none.
-static double mrc__decimal_value(char *text, char **end) {
-    char *at = text + (*text == '-' || *text == '+'), *digits = at;
-    *end = NULL;
-    while (*at >= '0' && *at <= '9') at++;
-    if (at == digits) return 0;
-    if (*at == '.' && at[1] >= '0' && at[1] <= '9') {
-        for (at++; *at >= '0' && *at <= '9';) at++;
-    }
-    if (*at == 'e' || *at == 'E') {
-        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
-        if (*power >= '0' && *power <= '9') {
-            for (at = power; *at >= '0' && *at <= '9';) at++;
-        }
-    }
-    *end = at;
-    text += *text == '+';
-    return mrc__decimal_parse(text, (size_t)(at - text));
-}
-
-// run 1: TREC's six columns or MS MARCO's three (query, passage, rank); 0: qrels.
-static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const char *path,
-                                       int run) {
-    size_t bytes, number = 0;
-    *j = (mrc__judgements){0};
-    MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
-    MRC__TRY(mrc__no_zero(ctx, path, j->text, bytes));
-    for (char *line = j->text, *next; line && *line; line = next) {
-        char *field[8], *end = NULL;
-        next = strchr(line, '\n');
-        if (next) *next++ = 0;
-        number++;
-        size_t n = mrc__line_fields(line, field), at;
-        if (!n) continue;
-        at = n >= 5 ? 4 : n - 1;
-        double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
-        if (n < 3 || !end || *end) {
-            if (number == 1) continue;              // BEIR's header
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields, or no number "
-                             "(expected a query, a passage and a number)", path, number, n);
-        }
-        if (run && n == 3) score = -score;
-        void *list = j->list;
-        if (!mrc__grow(&ctx->host, &list, &j->capacity, j->n + 1, sizeof *j->list)) {
-            return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
-        }
-        j->list = list;
-        j->list[j->n++] = (mrc__judgement){ field[0], field[n == 3 ? 1 : 2], score, number };
-    }
-    mrc__sort_array(j->list, j->n, sizeof *j->list, mrc__judgement_compare);
-    return MRC_OK;
-}
-
-static void mrc__judgements_free(mrc_ctx *ctx, mrc__judgements *j) {
-    if (j->text) mrc_file_free(ctx, j->text);
-    if (j->list) ctx->host.free(ctx->host.user, j->list);
-}
-
-// The lines of a query: how many, from *first on.
-static size_t mrc__judgements_of(const mrc__judgements *j, const char *query, size_t *first) {
-    size_t low = 0, high = j->n, n = 0;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (strcmp(j->list[middle].query, query) < 0) low = middle + 1;
-        else high = middle;
-    }
-    for (*first = low; low + n < j->n && !strcmp(j->list[low + n].query, query);) n++;
-    return n;
-}
-
 // Questions of a file with what qrels say is right.
 static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
-    mrc__judgements j;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, qrels, 0);
+    mrc_run j;
+    mrc_status s = mrc_qrels_load(l->ctx, &j, qrels);
     for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
         const mrc_passage *q = mrc_passages_at(l->queries, i);
-        size_t first, n = mrc__judgements_of(&j, q->id, &first);
+        size_t first, n = mrc_run_of(&j, q->id, &first);
         mrc__row_begin(l);
         for (size_t k = first; k < first + n && s == MRC_OK; k++) {
             const mrc_passage *p = mrc__ids_find(&l->corpus_ids, j.list[k].passage);
@@ -37233,20 +37755,20 @@ static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
         }
         if (s == MRC_OK) s = mrc__row_end(l, q->id, q->text, q->text_bytes, (double)NAN);
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 
 // Negatives of a run: ranks first to last, known positives left out.
 static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
-    mrc__judgements j;
+    mrc_run j;
     mrc_pairs *p = l->p;
     size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
     size_t to = desc->last_rank ? desc->last_rank : 50;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, desc->negatives, 1);
+    mrc_status s = mrc_run_load(l->ctx, &j, desc->negatives);
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
-        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
+        size_t first, n = mrc_run_of(&j, x->id, &first), kept = x->n_negatives;
         size_t end = mrc__min(to, n), most = kept + (end >= from ? end - from + 1 : 0);
         uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
         if (!list) s = mrc__pairs_memory(l);
@@ -37273,18 +37795,18 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
         mrc__note(l->ctx, "%s: names %zu passages that are not among the passages",
                   desc->negatives, missing);
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 
 // A teacher's scores of the gold and of the negatives; negatives without one go.
 static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
-    mrc__judgements j;
+    mrc_run j;
     mrc_pairs *p = l->p;
-    mrc_status s = mrc__judgements_load(l->ctx, &j, path, 1);
+    mrc_status s = mrc_run_load(l->ctx, &j, path);
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
         mrc_pair *x = &p->list[i];
-        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = 0;
+        size_t first, n = mrc_run_of(&j, x->id, &first), kept = 0;
         double *scores = mrc__bump_alloc(&p->pool, (x->n_negatives + 1) * sizeof *scores, 8);
         if (!scores) s = mrc__pairs_memory(l);
         for (size_t k = 0; scores && k <= x->n_negatives; k++) {
@@ -37298,7 +37820,7 @@ static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
         x->n_negatives = scores ? kept : 0;
         x->scores = scores && !isnan(scores[0]) ? scores : NULL;
     }
-    mrc__judgements_free(l->ctx, &j);
+    mrc_run_free(&j);
     return s;
 }
 

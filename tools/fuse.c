@@ -13,7 +13,7 @@ static struct {
 
 typedef struct line { const char *query, *passage; double score; size_t run; } line;
 static mrc_ctx *ctx;
-static run_file files[MOST_RUNS];
+static mrc_run files[MOST_RUNS];
 static line *lines;
 static size_t n_lines;
 static const char **passages;           // in their order: by number where all ids are numbers
@@ -23,13 +23,21 @@ static uint32_t *passage_of;            // by line
 //==============================================================================
 // Reading
 //==============================================================================
+static int by_line(const void *x, const void *y) {
+    const mrc_run_line *s = x, *t = y;
+    return (s->line > t->line) - (s->line < t->line);
+}
+
+// The lines of a run behind those of the runs before, in the order of the file, which questions
+// keep.
 static void read_run(size_t run) {
     files[run] = run_read(ctx, a.runs.item[run]);
     line *more = realloc(lines, (n_lines + files[run].n) * sizeof *more);
     if (!more) tool_no_memory("the hits of %s", a.runs.item[run]);
     lines = more;
+    qsort(files[run].list, files[run].n, sizeof *files[run].list, by_line);
     for (size_t i = 0; i < files[run].n; i++) {
-        const run_line *x = &files[run].list[i];
+        const mrc_run_line *x = &files[run].list[i];
         lines[n_lines++] = (line){ x->query, x->passage, x->score, run };
     }
 }
@@ -143,7 +151,7 @@ static size_t fuse(size_t q, const double *weights, double k, mrc_hit *out) {
     return n < a.top_k ? n : a.top_k;
 }
 
-static mrc_rank_result measure(const qrels *q, const double *weights, double k, mrc_hit *room) {
+static mrc_rank_result measure(const mrc_run *q, const double *weights, double k, mrc_hit *room) {
     mrc_rank_result sum = { 0 };
     const char **ids = tool_allocate(n_lines, sizeof *ids);
     named_hit *list = tool_allocate(n_lines, sizeof *list);
@@ -174,7 +182,7 @@ static double figure(const mrc_rank_result *sum, const char *name, size_t querie
 
 // All weights on the simplex in steps of .05, for RRF each k of 1, 10 and 60: the best by the
 // measure; of equal ones the most even.
-static void tune(const qrels *q, double *weights, double *k, mrc_hit *room) {
+static void tune(const mrc_run *q, double *weights, double *k, mrc_hit *room) {
     static const double ks[] = { 1, 10, 60 };
     size_t n = a.runs.n, queries = qrels_queries(q), steps[MOST_RUNS] = { 0 };
     double best = -1, evenness = 0, w[MOST_RUNS];
@@ -232,7 +240,7 @@ static void write_run(const double *weights, double k, mrc_hit *room) {
 
 static int run(tool_program *p) {
     double weights[MOST_RUNS], k = a.k;
-    qrels q = { NULL, 0, NULL };
+    mrc_run q = { 0 };
     (void)p;
     if (!a.runs.n || a.runs.n > MOST_RUNS) {
         tool_fail(TOOL_USAGE, "--runs: found %zu (expected 1 to %d files)", a.runs.n, MOST_RUNS);
@@ -261,7 +269,7 @@ static int run(tool_program *p) {
     number_all();
     make_lists();
     mrc_hit *room = tool_allocate(n_lines, sizeof *room);
-    if (a.qrels) q = qrels_read(ctx, a.qrels);
+    if (a.qrels) tool_check(ctx, mrc_qrels_load(ctx, &q, a.qrels));
     if (a.tune) tune(&q, weights, &k, room);
     if (a.run) write_run(weights, k, room);
     if (a.qrels && (!a.tune || a.same)) {
@@ -272,11 +280,11 @@ static int run(tool_program *p) {
         tool_note("no figures: these weights were chosen on %s (--same gives them all the same)",
                   a.qrels);
     }
-    qrels_free(ctx, &q);
+    mrc_run_free(&q);
     void *parts[] = { room, hits, begin, line_order, passages, questions, passage_of, question_of,
                       lines };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
-    for (size_t r = 0; r < a.runs.n; r++) run_free(ctx, &files[r]);
+    for (size_t r = 0; r < a.runs.n; r++) mrc_run_free(&files[r]);
     mrc_ctx_free(ctx);
     return tool_finish();
 }

@@ -3,80 +3,28 @@
 #define RANKING_H
 #include "tool.h"
 
-// Judgements by query, then passage.
-typedef struct qrel { const char *query, *passage; double relevance; } qrel;
-typedef struct qrels { qrel *list; size_t n; char *text; } qrels;
-
+// The place of a passage among the judgements of a query, `judged` of them from `first` on; NULL:
+// it was not judged.
 static int qrels_order(const void *a, const void *b) {
-    const qrel *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    return order ? order : strcmp(x->passage, y->passage);
+    return strcmp(((const mrc_run_line *)a)->passage, ((const mrc_run_line *)b)->passage);
 }
-
-// "query passage relevance" (BEIR, with a header) or "query 0 passage relevance" (TREC) a line.  Of
-// two lines for one passage the later counts.
-TOOL_DEF qrels qrels_read(mrc_ctx *ctx, const char *path) {
-    qrels q = { NULL, 0, NULL };
-    size_t capacity = 0, line = 0, kept = 0;
-    q.text = tool_read_text(ctx, path);
-    for (char *at = q.text, *next; at && *at; at = next) {
-        char *field[5], *save = NULL;
-        int fields = 0;
-        next = strchr(at, '\n');
-        if (next) *next++ = 0;
-        line++;
-        for (char *f = strtok_r(at, " \t\r", &save); f && fields < 5;
-             f = strtok_r(NULL, " \t\r", &save)) field[fields++] = f;
-        double relevance = 0;
-        int known = fields >= 3 && fields <= 4 && tool__parse_real(field[fields - 1], &relevance);
-        if (!fields || (line == 1 && !known && fields == 3)) continue;
-        if (!known) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %d fields (expected query, passage and a "
-                      "number, or query, 0, passage and a number)", path, line, fields);
-        }
-        q.list = tool_grow(q.list, q.n, &capacity, sizeof *q.list);
-        q.list[q.n++] = (qrel){ field[0], field[fields - 2], relevance };
-    }
-    if (q.n) qsort(q.list, q.n, sizeof *q.list, qrels_order);
-    for (size_t i = 0; i < q.n; i++) {
-        if (i + 1 < q.n && !qrels_order(&q.list[i], &q.list[i + 1])) continue;
-        q.list[kept++] = q.list[i];
-    }
-    q.n = kept;
-    return q;
-}
-
-TOOL_DEF void qrels_free(mrc_ctx *ctx, qrels *q) {
-    if (q->text) mrc_file_free(ctx, q->text);
-    free(q->list);
-}
-
-// The judgements of a query: how many, from *first on.
-TOOL_DEF size_t qrels_of(const qrels *q, const char *query, size_t *first) {
-    size_t low = 0, high = q->n, count = 0;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (strcmp(q->list[middle].query, query) < 0) low = middle + 1;
-        else high = middle;
-    }
-    *first = low;
-    while (low + count < q->n && !strcmp(q->list[low + count].query, query)) count++;
-    return count;
+TOOL_DEF const mrc_run_line *qrels_find(const mrc_run *q, size_t first, size_t judged,
+                                        const char *passage) {
+    const mrc_run_line key = { .passage = passage };
+    return !judged ? NULL : bsearch(&key, q->list + first, judged, sizeof key, qrels_order);
 }
 
 // Adds one query whose hits are named by ids: both sides get numbers of their own.
-TOOL_DEF void ranking_add(mrc_ctx *ctx, mrc_rank_result *sum, const qrels *q, const char *query,
+TOOL_DEF void ranking_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_run *q, const char *query,
                           const char *const *ids, const double *scores, size_t n) {
-    size_t first, judged = qrels_of(q, query, &first);
+    size_t first, judged = mrc_run_of(q, query, &first);
     mrc_hit *hits = tool_allocate(n, sizeof *hits);
     mrc_judged *list = tool_allocate(judged, sizeof *list);
     for (size_t i = 0; i < judged; i++) {
-        list[i] = (mrc_judged){ (uint32_t)i, q->list[first + i].relevance };
+        list[i] = (mrc_judged){ (uint32_t)i, q->list[first + i].score };
     }
     for (size_t i = 0; i < n; i++) {
-        const qrel key = { query, ids[i], 0 };
-        const qrel *found = !judged ? NULL : bsearch(&key, q->list + first, judged, sizeof key,
-                                                     qrels_order);
+        const mrc_run_line *found = qrels_find(q, first, judged, ids[i]);
         hits[i] = (mrc_hit){ found ? (uint32_t)(found - (q->list + first))
                                    : (uint32_t)(judged + i), scores ? scores[i] : 0 };
     }
@@ -116,41 +64,10 @@ TOOL_DEF void run_want_field(tool_exit code, const char *where, const char *what
               "expected one without, not empty)", where, what, text);
 }
 
-typedef struct run_line { const char *query, *passage; double score; size_t number; } run_line;
-typedef struct run_file { run_line *list; size_t n; char *text; } run_file;
-
-// The hits of a TREC run (query, Q0, passage, rank, score, tag; the rank is not trusted) or of MS
-// MARCO's three columns, in the file's order.  Ids point into the text that is kept.
-TOOL_DEF run_file run_read(mrc_ctx *ctx, const char *path) {
-    run_file r = { NULL, 0, NULL };
-    size_t number = 0, capacity = 0;
-    r.text = tool_read_text(ctx, path);
-    for (char *at = r.text, *next; at && *at; at = next) {
-        char *field[7], *save = NULL;
-        size_t n = 0;
-        double score = 0;
-        next = strchr(at, '\n');
-        if (next) *next++ = 0;
-        number++;
-        for (char *f = strtok_r(at, " \t\r", &save); f && n < 7;
-             f = strtok_r(NULL, " \t\r", &save)) field[n++] = f;
-        if (!n) continue;
-        int ok = (n == 6 || n == 5 || n == 3)
-              && tool__parse_real(field[n == 3 ? 2 : 4], &score);
-        if (!ok) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %zu fields, or no score (expected query, Q0, "
-                      "passage, rank, score and tag)", path, number, n);
-        }
-        if (r.n == capacity) {
-            capacity = capacity ? 2 * capacity : 4096;
-            run_line *more = realloc(r.list, capacity * sizeof *more);
-            if (!more) tool_no_memory("the hits of %s", path);
-            r.list = more;
-        }
-        // MS MARCO's three columns end with a rank.
-        r.list[r.n++] = (run_line){ field[0], field[n == 3 ? 1 : 2], n == 3 ? -score : score,
-                                    number };
-    }
+// mrc_run_load() of a run that has hits.
+TOOL_DEF mrc_run run_read(mrc_ctx *ctx, const char *path) {
+    mrc_run r;
+    tool_check(ctx, mrc_run_load(ctx, &r, path));
     if (!r.n) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no run (found no hit, expected lines of query, Q0, "
                   "passage, rank, score and tag)", path);
@@ -158,27 +75,22 @@ TOOL_DEF run_file run_read(mrc_ctx *ctx, const char *path) {
     return r;
 }
 
-TOOL_DEF void run_free(mrc_ctx *ctx, run_file *r) {
-    if (r->text) mrc_file_free(ctx, r->text);
-    free(r->list);
-}
-
 //==============================================================================
 // Measures
 //==============================================================================
 // How many queries have a relevant passage, whether a run knows them or not.
-TOOL_DEF size_t qrels_queries(const qrels *q) {
+TOOL_DEF size_t qrels_queries(const mrc_run *q) {
     size_t n = 0;
     for (size_t i = 0, seen = 0; i < q->n; i++) {
         if (!i || strcmp(q->list[i].query, q->list[i - 1].query)) seen = 0;
-        if (q->list[i].relevance >= 1 && !seen) n += seen = 1;
+        if (q->list[i].score >= 1 && !seen) n += seen = 1;
     }
     return n;
 }
 
 // Ends the program where the judgements at `path` know none of the queries that were added, which
 // are those of the file `of`; says how many of theirs are missing.
-TOOL_DEF void ranking_want(const mrc_rank_result *sum, const qrels *q, const char *path,
+TOOL_DEF void ranking_want(const mrc_rank_result *sum, const mrc_run *q, const char *path,
                            const char *of) {
     size_t queries = qrels_queries(q);
     if (!sum->queries) tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", path, of);

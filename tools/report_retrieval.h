@@ -5,7 +5,7 @@
 enum { MAX_FOUND = 16, DEEPEST = 100 };
 
 typedef struct found_run {
-    run_file         file;
+    mrc_run          file;
     mrc_rank_result  sum;
     size_t          *rank;              // of each question: the first right passage; 0: not found
     double           curve[DEEPEST];    // recall at 1, 2, .. summed over the questions
@@ -13,27 +13,18 @@ typedef struct found_run {
 
 static struct {
     found_run    run[MAX_FOUND];
-    qrels        right;
+    mrc_run      right;
     const char **question;              // ids of those with a right passage
     size_t       n, depth;
     texts        asked;                 // of --queries
 } found;
 
-// By question, the score falling; equal scores stay in the order of the file.
-static int found_order(const void *a, const void *b) {
-    const run_line *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (order) return order;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    return (x->number > y->number) - (x->number < y->number);
-}
-
 static void found_questions(void) {
-    const qrels *q = &found.right;
+    const mrc_run *q = &found.right;
     found.question = tool_allocate(q->n, sizeof *found.question);
     for (size_t i = 0; i < q->n; i++) {
         const char *id = q->list[i].query;
-        if (q->list[i].relevance < 1) continue;
+        if (q->list[i].score < 1) continue;
         if (!found.n || strcmp(found.question[found.n - 1], id)) found.question[found.n++] = id;
     }
     if (!found.n) {
@@ -43,16 +34,15 @@ static void found_questions(void) {
 }
 
 // Measures one question of a run: its n hits from `lines` on.
-static void found_measure(found_run *r, size_t question, const run_line *lines, size_t n) {
+static void found_measure(found_run *r, size_t question, const mrc_run_line *lines, size_t n) {
     const char *id = found.question[question];
     const char **ids = tool_allocate(n, sizeof *ids);
-    size_t first, judged = qrels_of(&found.right, id, &first), relevant = 0, got = 0;
-    for (size_t i = 0; i < judged; i++) relevant += found.right.list[first + i].relevance >= 1;
+    size_t first, judged = mrc_run_of(&found.right, id, &first), relevant = 0, got = 0;
+    for (size_t i = 0; i < judged; i++) relevant += found.right.list[first + i].score >= 1;
     for (size_t i = 0; i < n; i++) {
-        const qrel key = { id, lines[i].passage, 0 };
-        const qrel *hit = bsearch(&key, found.right.list + first, judged, sizeof key, qrels_order);
+        const mrc_run_line *hit = qrels_find(&found.right, first, judged, lines[i].passage);
         ids[i] = lines[i].passage;
-        if (hit && hit->relevance >= 1) {
+        if (hit && hit->score >= 1) {
             got++;
             if (!r->rank[question]) r->rank[question] = i + 1;
         }
@@ -65,17 +55,14 @@ static void found_measure(found_run *r, size_t question, const run_line *lines, 
 }
 
 static void found_read(found_run *r, const char *path) {
-    size_t at = 0, known = 0;
+    size_t known = 0;
     r->file = run_read(ctx, path);
     r->rank = tool_allocate(found.n, sizeof *r->rank);
     memset(r->rank, 0, found.n * sizeof *r->rank);
-    qsort(r->file.list, r->file.n, sizeof *r->file.list, found_order);
-    for (size_t q = 0; q < found.n; q++) {              // both are in the order of ids
-        while (at < r->file.n && strcmp(r->file.list[at].query, found.question[q]) < 0) at++;
-        size_t n = 0;
-        while (at + n < r->file.n && !strcmp(r->file.list[at + n].query, found.question[q])) n++;
+    for (size_t q = 0; q < found.n; q++) {
+        size_t first, n = mrc_run_of(&r->file, found.question[q], &first);
         known += n > 0;
-        found_measure(r, q, r->file.list + at, n);
+        found_measure(r, q, r->file.list + first, n);
     }
     if (!known) tool_fail(TOOL_BAD_INPUT, "%s: has none of the questions of %s", path, args.qrels);
 }
@@ -251,7 +238,7 @@ static void put_found(void) {
     if (args.runs.n > MAX_FOUND) {
         tool_fail(TOOL_USAGE, "--runs: found %zu (expected at most %d)", args.runs.n, MAX_FOUND);
     }
-    found.right = qrels_read(ctx, args.qrels);
+    tool_check(ctx, mrc_qrels_load(ctx, &found.right, args.qrels));
     found_questions();
     if (args.queries) found.asked = texts_read(ctx, args.queries, MRC_SIDE_QUERY);
     for (size_t r = 0; r < args.runs.n; r++) found_read(&found.run[r], args.runs.item[r]);
@@ -266,10 +253,10 @@ static void put_found(void) {
     for (size_t r = 0; r <= args.runs.n && args.runs.n > 1; r++) put_found_list(r);
     if (args.runs.n == 1) put_found_list(1);
     for (size_t r = 0; r < args.runs.n; r++) {
-        run_free(ctx, &found.run[r].file);
+        mrc_run_free(&found.run[r].file);
         free(found.run[r].rank);
     }
     if (args.queries) texts_free(&found.asked);
-    qrels_free(ctx, &found.right);
+    mrc_run_free(&found.right);
     free(found.question);
 }

@@ -114,7 +114,7 @@ static void write_run(search_run *s) {
 //==============================================================================
 // Against what is known to be right
 //==============================================================================
-static void print_quality(search_run *s, const qrels *q) {
+static void print_quality(search_run *s, const mrc_run *q) {
     mrc_rank_result sum = { 0 };
     named_hit *list = tool_allocate(a.top_k, sizeof *list);
     const char **ids = tool_allocate(a.top_k, sizeof *ids);
@@ -136,7 +136,7 @@ static void print_quality(search_run *s, const qrels *q) {
 
 static int run(tool_program *p) {
     search_run s = { 0 };
-    qrels known = { NULL, 0, NULL };
+    mrc_run known = { 0 };
     (void)p;
     if (a.run) tool_try_place(a.run, 0);
     run_want_field(TOOL_USAGE, "--tag", "text", a.tag);
@@ -144,7 +144,7 @@ static int run(tool_program *p) {
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
-    if (a.qrels) known = qrels_read(s.ctx, a.qrels);
+    if (a.qrels) tool_check(s.ctx, mrc_qrels_load(s.ctx, &known, a.qrels));
     if (o.reranker) tool_want_model(o.reranker);
     o.threads = tool_pool_threads();
     cluster_open(&s.cluster, s.ctx, &o, a.top_k, 0, 0);
@@ -159,7 +159,7 @@ static int run(tool_program *p) {
     if (a.ignore_identical) drop_identical(&s);
     write_run(&s);
     if (a.qrels) print_quality(&s, &known);
-    qrels_free(s.ctx, &known);
+    mrc_run_free(&known);
     for (size_t i = 0; i < s.n_ids; i++) free(s.passage_ids[i]);
     free(s.passage_ids);
     free(s.hits);

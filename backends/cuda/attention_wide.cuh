@@ -67,7 +67,9 @@ __device__ __forceinline__ void mrc_cuda_wide_put(float *tile,
     }
 }
 
-__device__ __forceinline__ int mrc_cuda_wide_row(int y, int i) { return 4 * y + i % 4 + i / 4 * 32; }
+__device__ __forceinline__ int mrc_cuda_wide_row(int y, int i) {
+    return 4 * y + i % 4 + i / 4 * 32;
+}
 
 // s[i][j] += row i of a times row 4 x + j of b.
 __device__ __forceinline__ void mrc_cuda_wide_dots(float (&s)[8][4], const float *a,

@@ -12,8 +12,9 @@
 // forward() and backward(), and the pieces of W_ih's rows.  Gates of a row are 4 H wide in each
 // direction whatever CELL is, those that meet the state first.
 //
-// Three kinds of sweep.  "On the chip": see rnn_chip.cuh.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in registers, as
-// the tensor cores' fragments.  "Shared" (any size and type): W_hh in shared memory in slices of
+// Three kinds of sweep.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in registers, as
+// the tensor cores' fragments.  "On the chip" (an LSTM in f32 of large hidden sizes): rnn_chip.cuh.
+// "Shared" (any size and type): W_hh in shared memory in slices of
 // 128 columns, as many as fit; the others are read again in every step.  A sweep of one block per
 // direction needs no barrier and is an ordinary launch.  Which is chosen depends on shapes and on
 // the device, and each sums in an order of its own: bits are the same for the same device.

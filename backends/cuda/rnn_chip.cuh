@@ -51,7 +51,8 @@ __device__ __forceinline__ rnn_chip_group rnn_chip_group_of(const rnn_sweep &a, 
 }
 // Of the lane's group the sequence number j.
 __device__ __forceinline__ rnn_chip_group rnn_chip_pick(const rnn_chip_group &g, int j) {
-    return { __shfl_sync(0xffffffffu, g.begin, j & 31), __shfl_sync(0xffffffffu, g.length, j & 31) };
+    return { __shfl_sync(0xffffffffu, g.begin, j & 31),
+             __shfl_sync(0xffffffffu, g.length, j & 31) };
 }
 __device__ __forceinline__ size_t rnn_chip_row(const rnn_chip_group &g, int s, int dir) {
     return (size_t)(g.begin + (dir ? g.length - 1 - s : s));
@@ -143,38 +144,78 @@ __device__ __forceinline__ void rnn_chip_stage(float *x, const rnn_sweep &a,
     }
 }
 
+// The words of W_hh that a thread has forward: rows of the warp's gate, columns from k0 on.
+__device__ __forceinline__ void rnn_chip_keep(float4 (&held)[RNN_CHIP_HELD], float4 *rest,
+                                              const rnn_sweep &a, int dir, int u0, int k0) {
+    const int gate = (int)threadIdx.x / 64, h = a.h;
+#pragma unroll
+    for (int i = 0; i < RNN_CHIP_WORDS; i++) {
+        const int k = i / RNN_CHIP_UNITS * 8 * RNN_CHIP_LANES + k0, unit = u0 + i % RNN_CHIP_UNITS;
+        const float *from = (const float *)a.weight_hh[dir]
+                          + (size_t)(gate * h + unit) * a.ld_weight[dir] + k;
+        const bool there = (int)threadIdx.x % 32 < RNN_CHIP_LANES && unit < h && k < h;
+        const float4 w = rnn_chip_get(from, there);
+        if (i < RNN_CHIP_HELD) held[i < RNN_CHIP_HELD ? i : 0] = w;
+        else rest[(i - RNN_CHIP_HELD) * RNN_CHIP_THREADS + (int)threadIdx.x] = w;
+    }
+}
+
+// What an owner has of its unit: z of the next step, and c.
+typedef struct rnn_chip_ahead { float z[4], c; } rnn_chip_ahead;
+
+// An owner's cell at a step.  one: there is one group, so what is ahead is of the same sequence.
+__device__ __forceinline__ void rnn_chip_cell(const rnn_sweep &a, const rnn_chip_group &mine,
+                                              rnn_chip_ahead &ahead, const float *sums,
+                                              const float *bias, int s, int dir, int unit,
+                                              bool one) {
+    const int h = a.h;
+    const size_t in_row = (size_t)dir * h + unit, row = rnn_chip_row(mine, s, dir);
+    const size_t at = row * 8 * h + (size_t)dir * 4 * h + unit;
+    const bool fetched = one && s > 0;
+    float v[4];
+#pragma unroll
+    for (int g = 0; g < 4; g++) {
+        const float *both = sums + 2 * g * RNN_CHIP_OWNERS + (int)threadIdx.x;
+        v[g] = (fetched ? ahead.z[g] : a.z[at + g * h]) + bias[g * RNN_CHIP_UNITS];
+        if (s > 0) v[g] += both[0] + both[RNN_CHIP_OWNERS];
+    }
+    if (!one && s > 0) ahead.c = a.cells[rnn_chip_row(mine, s - 1, dir) * 2 * h + in_row];
+    else if (s == 0) ahead.c = 0;
+    ahead.c = lstm_cell::gates(v, ahead.c);
+    a.cells[row * 2 * h + in_row] = ahead.c;
+    ((float *)a.y)[row * a.ld_y + in_row] = v[3] * tanhf(ahead.c);
+    const size_t next = rnn_chip_row(mine, s + 1 - MRC_BUG(CHIP_AHEAD), dir) * 8 * h
+                      + (size_t)dir * 4 * h + unit;
+#pragma unroll
+    for (int g = 0; g < 4; g++) {               // z of the next step, before the barrier
+        if (one && s + 1 < mine.length) ahead.z[g] = a.z[next + g * h];
+    }
+#pragma unroll
+    for (int g = 0; a.gates && g < 4; g++) ((float *)a.gates)[at + g * h] = v[g];
+}
+
 // Grid (blocks, 1).
 __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_fwd_kernel(rnn_sweep a) {
     MRC_DYN_SMEM(float4, rest);
     float *x = (float *)rest + RNN_CHIP_REST / 4, *sums = x + RNN_CHIP_GROUP * RNN_CHIP_MOST;
     float *biases = sums + 8 * RNN_CHIP_OWNERS;
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, h = a.h;
-    const int dir = a.first_dir, steps = a.length[0];
-    const int u0 = (int)blockIdx.x * RNN_CHIP_UNITS, gate = warp / 2;
+    const int dir = a.first_dir, steps = a.length[0], u0 = (int)blockIdx.x * RNN_CHIP_UNITS;
     // Where the lane's columns begin; beyond the lanes that have any, h of others is met by zeros.
     const int k0 = 4 * (warp % 2 * RNN_CHIP_LANES + lane % RNN_CHIP_LANES);
     const int place = rnn_chip_place<2 * RNN_CHIP_UNITS>();
     float4 held[RNN_CHIP_HELD];
-#pragma unroll
-    for (int i = 0; i < RNN_CHIP_WORDS; i++) {
-        const int k = i / RNN_CHIP_UNITS * 8 * RNN_CHIP_LANES + k0, unit = u0 + i % RNN_CHIP_UNITS;
-        const float *from = (const float *)a.weight_hh[dir]
-                          + (size_t)(gate * h + unit) * a.ld_weight[dir] + k;
-        const float4 w = rnn_chip_get(from, lane < RNN_CHIP_LANES && unit < h && k < h);
-        if (i < RNN_CHIP_HELD) held[i < RNN_CHIP_HELD ? i : 0] = w;
-        else rest[(i - RNN_CHIP_HELD) * RNN_CHIP_THREADS + (int)threadIdx.x] = w;
-    }
+    rnn_chip_keep(held, rest, a, dir, u0, k0);
     // An owner has a unit of a sequence of the group.
     const int owned = (int)threadIdx.x / RNN_CHIP_UNITS;
     const int unit = u0 + (int)threadIdx.x % RNN_CHIP_UNITS;
     const bool owner = owned < RNN_CHIP_GROUP && unit < h, one = a.sequences <= RNN_CHIP_GROUP;
-    float z[4] = {}, before = 0;
+    rnn_chip_ahead ahead = {};
     for (int g = 0; owned == 0 && unit < h && g < 4; g++) {
         biases[g * RNN_CHIP_UNITS + (int)threadIdx.x]
             = a.bias_ih[dir][g * h + unit] + a.bias_hh[dir][g * h + unit];
     }
-    rnn_chip_group group = rnn_chip_group_of(a, 0);
-    rnn_chip_group mine = rnn_chip_pick(group, owned);
+    rnn_chip_group group = rnn_chip_group_of(a, 0), mine = rnn_chip_pick(group, owned);
     for (int s = 0; s < steps; s++) {
         for (int first = 0; first < a.sequences; first += RNN_CHIP_GROUP) {
             if (first > 0 && a.length[first] <= s) break;
@@ -192,33 +233,7 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_fwd_kernel(rnn_s
             }
             __syncthreads();
             if (owner && owned < n) {
-                const size_t in_row = (size_t)dir * h + unit, row = rnn_chip_row(mine, s, dir);
-                const size_t at = row * 8 * h + (size_t)dir * 4 * h + unit;
-                const bool fetched = one && s > 0;
-                float v[4];
-#pragma unroll
-                for (int g = 0; g < 4; g++) {
-                    const float *both = sums + 2 * g * RNN_CHIP_OWNERS + (int)threadIdx.x;
-                    v[g] = (fetched ? z[g] : a.z[at + g * h])
-                         + biases[g * RNN_CHIP_UNITS + unit - u0];
-                    if (s > 0) v[g] += both[0] + both[RNN_CHIP_OWNERS];
-                }
-                if (!one && s > 0) {
-                    before = a.cells[rnn_chip_row(mine, s - 1, dir) * 2 * h + in_row];
-                } else if (s == 0) {
-                    before = 0;
-                }
-                before = lstm_cell::gates(v, before);
-                a.cells[row * 2 * h + in_row] = before;
-                ((float *)a.y)[row * a.ld_y + in_row] = v[3] * tanhf(before);
-                const size_t next = rnn_chip_row(mine, s + 1 - MRC_BUG(CHIP_AHEAD), dir) * 8 * h
-                                  + (size_t)dir * 4 * h + unit;
-#pragma unroll
-                for (int g = 0; g < 4; g++) {           // z of the next step, before the barrier
-                    if (one && s + 1 < mine.length) z[g] = a.z[next + g * h];
-                }
-#pragma unroll
-                for (int g = 0; a.gates && g < 4; g++) ((float *)a.gates)[at + g * h] = v[g];
+                rnn_chip_cell(a, mine, ahead, sums, biases + unit - u0, s, dir, unit, one);
             }
             if (!one) __syncthreads();
         }
@@ -278,14 +293,10 @@ __device__ __forceinline__ float rnn_chip_add(const float *from, int n, size_t a
     return sum;
 }
 
-// Grid (blocks, 1).
-__global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_sweep a) {
-    MRC_DYN_SMEM(float4, rest);
-    float *dz = (float *)rest + RNN_CHIP_REST_BWD / 4;      // (4, UNITS, GROUP)
-    const int h = a.h, k = 4 * (int)threadIdx.x, dir = a.first_dir, steps = a.length[0];
-    const int u0 = (int)blockIdx.x * RNN_CHIP_UNITS, blocks = (int)gridDim.x;
-    const size_t parity = (size_t)blocks * a.sequences * h;
-    float4 held[RNN_CHIP_HELD_BWD];
+// The words of W_hh that a thread has backward: columns 4 t to 4 t + 3 of all rows.
+__device__ __forceinline__ void rnn_chip_keep_rows(float4 (&held)[RNN_CHIP_HELD_BWD], float4 *rest,
+                                                   const rnn_sweep &a, int dir, int u0) {
+    const int h = a.h, k = 4 * (int)threadIdx.x;
 #pragma unroll
     for (int i = 0; i < RNN_CHIP_ROWS; i++) {
         const int unit = u0 + i % RNN_CHIP_UNITS;
@@ -295,13 +306,65 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_s
         if (i < RNN_CHIP_HELD_BWD) held[i < RNN_CHIP_HELD_BWD ? i : 0] = w;
         else rest[(i - RNN_CHIP_HELD_BWD) * RNN_CHIP_THREADS + (int)threadIdx.x] = w;
     }
+}
+
+// An owner's cell at a step, from the sum of all parts of its dh; leaves dz in v and in the gates'
+// place.
+__device__ __forceinline__ void rnn_chip_cell_again(const rnn_sweep &a, const rnn_chip_group &mine,
+                                                    const rnn_chip_saved &saved, float &carry,
+                                                    float sum, int s, int dir, int unit, bool one,
+                                                    float (&v)[4]) {
+    const int h = a.h;
+    const size_t row = rnn_chip_row(mine, s, dir);
+    float *z = (float *)a.gates + row * 8 * h + (size_t)dir * 4 * h + unit;
+#pragma unroll
+    for (int g = 0; g < 4; g++) v[g] = saved.gates[g];
+    carry = lstm_cell::slopes(v, saved.c, saved.before, carry, saved.dy + sum);
+    if (!one) a.cells[row * 2 * h + (size_t)dir * h + unit] = carry;
+#pragma unroll
+    for (int g = 0; g < 4; g++) z[(size_t)g * h] = v[g];
+}
+
+// What an owner has of its unit: what the next step needs, and f dc.
+typedef struct rnn_chip_owned { rnn_chip_saved saved; float carry; } rnn_chip_owned;
+
+// The owners' dz of a step into the block's (4, UNITS, GROUP).  parts: of the step that came after.
+__device__ __forceinline__ void rnn_chip_dz(const rnn_sweep &a, const rnn_chip_group &mine,
+                                            rnn_chip_owned &own, const float *parts, float *dz,
+                                            int s, int dir, int unit, bool one) {
+    const int h = a.h;
+    const bool after = s + 1 < mine.length, there = unit < h;
+    float v[4] = {};
+    if (there && (!one || s == a.length[0] - 1)) {
+        own.saved = rnn_chip_load(a, mine, s, dir, unit);
+        if (after) {
+            own.carry = a.cells[rnn_chip_row(mine, s + 1, dir) * 2 * h + (size_t)dir * h + unit];
+        }
+    }
+    if (!after) own.carry = 0;
+    const float sum = there && after
+                    ? rnn_chip_add(parts, (int)gridDim.x, (size_t)a.sequences * h) : 0;
+    if (there) {
+        rnn_chip_cell_again(a, mine, own.saved, own.carry, sum, s, dir, unit, one, v);
+    }
+#pragma unroll
+    for (int g = 0; g < 4; g++) dz[g * RNN_CHIP_UNITS * RNN_CHIP_GROUP] = v[g];
+}
+
+// Grid (blocks, 1).
+__global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_sweep a) {
+    MRC_DYN_SMEM(float4, rest);
+    float *dz = (float *)rest + RNN_CHIP_REST_BWD / 4;
+    const int h = a.h, k = 4 * (int)threadIdx.x, dir = a.first_dir, steps = a.length[0];
+    const int u0 = (int)blockIdx.x * RNN_CHIP_UNITS;
+    const size_t parity = (size_t)gridDim.x * a.sequences * h;
+    float4 held[RNN_CHIP_HELD_BWD];
+    rnn_chip_keep_rows(held, rest, a, dir, u0);
     const int owned = (int)threadIdx.x / RNN_CHIP_UNITS, u = (int)threadIdx.x % RNN_CHIP_UNITS;
     const bool owner = owned < RNN_CHIP_GROUP, one = a.sequences <= RNN_CHIP_GROUP;
     const int unit = u0 + u;
-    float carry = 0;
-    rnn_chip_saved saved = {};
-    rnn_chip_group group = rnn_chip_group_of(a, 0);
-    rnn_chip_group mine = rnn_chip_pick(group, owned);
+    rnn_chip_owned own = {};
+    rnn_chip_group group = rnn_chip_group_of(a, 0), mine = rnn_chip_pick(group, owned);
     for (int s = steps - 1; s >= 0; s--) {
         const float *all = a.parts + (size_t)((s + 1) & 1) * parity + unit;
         float *to = a.parts + (size_t)(s & 1) * parity
@@ -314,37 +377,13 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_s
             }
             const int n = rnn_chip_active(group, s);
             if (owner && owned < n) {
-                const size_t row = rnn_chip_row(mine, s, dir), in_row = (size_t)dir * h + unit;
-                const bool after = s + 1 < mine.length, there = unit < h;
-                float v[4] = {};
-                if (there && (!one || s == steps - 1)) {
-                    saved = rnn_chip_load(a, mine, s, dir, unit);
-                    if (after) {
-                        carry = a.cells[rnn_chip_row(mine, s + 1, dir) * 2 * h + in_row];
-                    }
-                }
-                if (!after) carry = 0;
-                const float sum = there && after
-                                ? rnn_chip_add(all + (size_t)(first + owned) * h, blocks,
-                                               (size_t)a.sequences * h) : 0;
-                if (there) {
-                    float *z = (float *)a.gates + row * 8 * h + (size_t)dir * 4 * h + unit;
-#pragma unroll
-                    for (int g = 0; g < 4; g++) v[g] = saved.gates[g];
-                    carry = lstm_cell::slopes(v, saved.c, saved.before, carry, saved.dy + sum);
-                    if (!one) a.cells[row * 2 * h + in_row] = carry;
-#pragma unroll
-                    for (int g = 0; g < 4; g++) z[(size_t)g * h] = v[g];
-                }
-#pragma unroll
-                for (int g = 0; g < 4; g++) {
-                    dz[(g * RNN_CHIP_UNITS + u) * RNN_CHIP_GROUP + owned] = v[g];
-                }
+                rnn_chip_dz(a, mine, own, all + (size_t)(first + owned) * h,
+                            dz + u * RNN_CHIP_GROUP + owned, s, dir, unit, one);
             }
             if (!MRC_BUG(CHIP_DZ)) __syncthreads();
             // What the next step needs is under way while this one's dz is multiplied.
             if (one && owner && unit < h && s > 0 && s - 1 < mine.length) {
-                saved = rnn_chip_load(a, mine, s - 1, dir, unit);
+                own.saved = rnn_chip_load(a, mine, s - 1, dir, unit);
             }
 #pragma unroll 1
             for (int j = 0; s > 0 && j < n; j += 2) {
@@ -380,12 +419,15 @@ template <class T> static size_t rnn_chip_bytes(size_t sequences, size_t h) {
 template <bool BACKWARD> static bool rnn_on_chip(mrc_cuda *c, const rnn_sweep &a, int *e) {
     auto *kernel = BACKWARD ? rnn_chip_bwd_kernel : rnn_chip_fwd_kernel;
     const size_t shared = BACKWARD ? RNN_CHIP_BWD : RNN_CHIP_FWD;
-    const int blocks = rnn_chip_blocks((size_t)a.h);
+    const unsigned blocks = (unsigned)rnn_chip_blocks((size_t)a.h);
     rnn_sweep one = a;
     if (!a.vectors || !rnn_chip_takes((size_t)a.h)
-        || !rnn_fit(c, kernel, RNN_CHIP_THREADS, shared, blocks)) return false;
+        || !rnn_fit(c, kernel, RNN_CHIP_THREADS, shared, (int)blocks)) return false;
     for (one.first_dir = 0, *e = 0; one.first_dir < 2 && !*e; one.first_dir++) {
-        *e = MRC_LAUNCH_COOP(kernel, (unsigned)blocks, RNN_CHIP_THREADS, shared, c->stream, one);
+        *e = BACKWARD ? MRC_LAUNCH_COOP(rnn_chip_bwd_kernel, blocks, RNN_CHIP_THREADS, shared,
+                                        c->stream, one)
+                      : MRC_LAUNCH_COOP(rnn_chip_fwd_kernel, blocks, RNN_CHIP_THREADS, shared,
+                                        c->stream, one);
     }
     return true;
 }

@@ -170,6 +170,13 @@ for ties in passage:0.0 trec:1.0; do
     works build/fuse --runs "$dir/made.run" --qrels "$dir/made.qrels" --ties "${ties%:*}"
     says "\"recall@1\": ${ties#*:}, "
 done
+# A passage without rows has the score that C prints so; a passage that stands twice is found once.
+printf 'a Q0 d2 1 9 x\na Q0 d2 2 8 x\na Q0 d3 3 7 x\na Q0 d1 4 -inf x\n' >"$dir/twice.run"
+works build/fuse --runs "$dir/twice.run" --method raw --qrels "$dir/made.qrels"
+says '"recall@5": 1.0, '
+says '"map@100": 1.0}'
+grep -q '1 line names a passage of the same query again: the best score counts' "$dir/err" && ok \
+    || bad "fuse: a passage twice, and nothing is said: $(cat "$dir/err")"
 refuses 3 'knows none of the queries of' build/fuse --runs "$dir/made.run" --qrels "$dir/qrels"
 refuses 2 '--run is missing' build/fuse --runs "$dir/made.run" "$dir/bm25.run"
 refuses 2 'takes two or three runs' build/fuse --runs "$dir/made.run" --qrels "$dir/made.qrels" --tune \

@@ -47,6 +47,12 @@ printf '{"id": "1", "text": "a"}\n{"_id": 2, "contents": "b"}\n' >"$dir/records.
 printf '[{"document_id": 1, "context": "a"}]' >"$dir/array.json"
 printf '{"0": {"text": "a"}, "1": {"text": "b"}}' >"$dir/map.json"
 accepts passages "$dir"/*.tsv "$dir"/*.jsonl "$dir/array.json" "$dir/map.json"
+# Runs of TREC and of MS MARCO, judgements of TREC and of BEIR.
+printf 'q Q0 d 1 2.5 x\nq Q0 e 2 -inf x\n' >"$dir/trec.run"
+printf '1\t7\t1\r\n1\t9\t2\r\n' >"$dir/marco.run"
+printf 'q 0 d 1\n' >"$dir/trec.qrels"
+printf 'query-id\tcorpus-id\tscore\nq\td\t1\n' >"$dir/beir.qrels"
+accepts run "$dir"/*.run "$dir"/*.qrels
 for storage in $(parser_table torch); do
     for file in zip legacy; do
         if grep -q -a "$storage" tests/fixtures/torch/${file}_every.bin; then ok

@@ -21,6 +21,7 @@
     X(SCORE_SUM, SCORE_LOSS, "the last column is left out")                                        \
     X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
     X(SUM_ROWS, LINEAR, "a bias' gradient lacks the first warp's rows")                            \
+    X(ACT_SUM, LINEAR, "an activation's slope is in the bias' gradient alone")                     \
     X(EMBEDDING_FEW, EMBEDDING, "a table of few rows lacks what the first warp summed")            \
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \

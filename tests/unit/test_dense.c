@@ -232,6 +232,58 @@ static uint32_t crc_of(const char *path) {
     return crc;
 }
 
+// The same hits from any number of threads, for a query alone and in any later call: marks of what
+// was met begin again after 255 searches, and a call with a larger ef needs more room.
+static void graph_again(mrc_dense *d, const mrc_vectors *v, const mrc_vectors *q,
+                        const mrc_hit *hits) {
+    static const size_t ef[6] = { 128, 10, 300, 128, 128, 128 };
+    mrc_dense_config config = mrc_dense_config_default();
+    mrc_hit *others = malloc(q->n * 10 * sizeof *others), one[10];
+    size_t *n = malloc(q->n * sizeof *n), n_one;
+    for (int t = 0; t < 4; t++) {
+        config.threads = thread_counts[t];
+        for (int k = 0; k < 6; k++) {
+            config.ef = ef[k];
+            CHECK(mrc_dense_search(d, q, 10, &config, others, n) == MRC_OK, "graph");
+            CHECK(ef[k] != 128 || same_hits(others, hits, 10 * q->n), "%zu threads, call %d: other "
+                  "hits", config.threads, k);
+        }
+    }
+    for (size_t i = 0; i < q->n; i++) {
+        const mrc_vectors single = { .n = 1, .n_rows = 1, .width = q->width,
+                                     .rows = q->rows + i * q->width };
+        CHECK(mrc_dense_search(d, &single, 10, &config, one, &n_one) == MRC_OK
+              && same_hits(one, hits + 10 * i, 10), "query %zu alone", i);
+        for (size_t k = 0; k < 10; k++) {
+            const mrc_hit *x = &one[k];
+            CHECK(fabs(x->score - dot_of(v, x->passage, q, i)) < 1e-5
+                  && (!k || x[-1].score > x->score || (!(x[-1].score < x->score)
+                                                       && x[-1].passage < x->passage)),
+                  "query %zu: hit %zu is out of order", i, k);
+        }
+    }
+    free(others);
+    free(n);
+}
+
+// Distances are sums in one order in every build, whatever vectors the processor has: a graph of
+// these rows is the same file everywhere.
+static void test_graph_bits(void) {
+    const mrc_vectors_desc desc = { .graph = 1, .m = 5, .ef_construction = 40, .threads = 2,
+                                    .seed = 3, .similarity = MRC_SIMILARITY_DOT };
+    mrc_vectors v = { .n = 700, .n_rows = 700, .width = 83 };
+    uint32_t x = 1;
+    v.rows = malloc(v.n * v.width * sizeof *v.rows);
+    for (size_t i = 0; i < v.n * v.width; i++) {
+        x = x * 1664525u + 1013904223u;
+        v.rows[i] = (float)(x >> 8) * 0x1p-23f - 1;
+    }
+    CHECK(mrc_vectors_index(ctx, path_of("bits"), &v, &desc) == MRC_OK, "index");
+    uint32_t crc = crc_of(path_of("bits/vectors.bin"));
+    CHECK(crc == 0x5d337369u, "the file's CRC-32C is %08x", (unsigned)crc);
+    drop(&v);
+}
+
 static void test_graph(void) {
     for (int similarity = 0; similarity < 2; similarity++) {
         mrc_vectors v = vectors_new(4000, 48), q = vectors_new(100, 48);
@@ -265,6 +317,7 @@ static void test_graph(void) {
             for (size_t k = 0; k < 10; k++) kept += hits[i].passage == right[k].passage;
         }
         CHECK(kept >= 880, "similarity %d: the graph finds %zu of 1000", similarity, kept);
+        graph_again(d, &v, &q, hits);
         mrc_dense_close(d);
         free(truth);
         drop(&v);
@@ -550,6 +603,92 @@ static void test_rerank_weight(void) {
     CHECK(stages_reorder(ctx, none, 0, .5) == MRC_OK, "no hits");
 }
 
+// Lines of a run or of judgements as text: "query passage score; ..".
+static const char *run_text(const mrc_run *r) {
+    static char out[512];
+    size_t at = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < r->n && at < sizeof out; i++) {
+        at += (size_t)snprintf(out + at, sizeof out - at, "%s%s %s %g", i ? "; " : "",
+                               r->list[i].query, r->list[i].passage, r->list[i].score);
+    }
+    return out;
+}
+
+// What search writes and what others write, in the order that counts; each passage once.
+static void test_run_files(void) {
+    static const struct { const char *why, *text, *run, *qrels; } cases[] = {
+        { "trec", "b Q0 x 1 2 t\na Q0 y 1 3 t\na Q0 x 2 3 t\nb Q0 y 2 9\n",
+          "a y 3; a x 3; b y 9; b x 2", ":1: found 6 fields (expected query, 0, passage" },
+        { "ms marco", "1\t7\t1\r\n\r\n1\t9\t2\r\n", "1 7 -1; 1 9 -2", "1 7 1; 1 9 2" },
+        { "beir", "query-id\tcorpus-id\tscore\n2\ta\t1\n1\tb\t.5\n", "1 b -0.5; 2 a -1",
+          "1 b 0.5; 2 a 1" },
+        { "infinite", "a Q0 x 1 inf t\na Q0 z 3 -inf t\na Q0 y 2 -1e+2 t\n",
+          "a x inf; a y -100; a z -inf", ":1: found 6 fields" },
+        { "again", "a Q0 x 1 5 t\na Q0 y 2 4 t\na Q0 x 3 6 t\n", "a x 6; a y 4", ":1: found 6" },
+        { "judged again", "a 0 x 1\na 0 y 1\na 0 x 0\n", ":1: found 4 fields (expected query, Q0",
+          "a x 0; a y 1" },
+        { "byte order marks", "\xef\xbb\xbf" "b 0 x 1\n\xef\xbb\xbf \xef\xbb\xbf" "a 0 x 1\n",
+          ":1: found 4 fields", "a x 1; b x 1" },
+        { "nan", "a Q0 x 1 nan t\n", ":1: found 6 fields, and no number", ":1: found 6 fields" },
+        { "no number", "a b 1\na b c\n", ":2: found 3 fields, and no number",
+          ":2: found 3 fields, and no number" },
+        { "too large", "a b -1e10\n", "a b 1e+10", ":1: found a relevance of -1e+10" },
+        { "overflow", "a b 1e999\n", "a b -inf", ":1: found a relevance of inf" },
+        { "far too large", "a b 1e101\n", ":1: found a score of 1e+101", ":1: found a relevance" },
+        { "one field", "a\n", ":1: found 1 field (expected", ":1: found 1 field (expected" },
+        { "no text", "a b 1\n\xff c 1\n", "the byte at offset 6 is no UTF-8", "offset 6" },
+        { "packed", "\x1f\x8b\x08", "found", "found" }, { "empty", "\n", "", "" } };
+    for (size_t i = 0; i < 2 * (sizeof cases / sizeof *cases); i++) {
+        const char *want = i % 2 ? cases[i / 2].qrels : cases[i / 2].run;
+        const char *path = file_new("made.run", cases[i / 2].text);
+        mrc_run r;
+        *message = 0;
+        mrc_status s = i % 2 ? mrc_qrels_load(ctx, &r, path) : mrc_run_load(ctx, &r, path);
+        CHECK(s == MRC_OK ? !strcmp(run_text(&r), want) : s == MRC_ERR_FORMAT && *want
+              && strstr(message, want) && !r.text, "%s, %s: %d, \"%s\", %s", cases[i / 2].why,
+              i % 2 ? "qrels" : "run", (int)s, run_text(&r), message);
+        CHECK(s != MRC_OK || !strstr(cases[i / 2].why, "again") || strstr(message, "again"),
+              "%s: nothing is said: %s", cases[i / 2].why, message);
+        size_t first, n = mrc_run_of(&r, "a", &first), most = 0;
+        for (size_t k = 0; k < r.n; k++) most += !strcmp(r.list[k].query, "a");
+        CHECK(n == most && (!n || !strcmp(r.list[first].query, "a")), "%s: %zu lines of a, %zu",
+              cases[i / 2].why, n, most);
+        mrc_run_free(&r);
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
+// A passage that is hit twice is found once: no measure is above 1.  What would make sums that are
+// no numbers is refused.
+static void test_measures_bounds(void) {
+    const mrc_hit hits[] = { { 1, 4 }, { 1, 3 }, { 2, 2 }, { 1, 1 } };
+    mrc_judged judged[] = { { 1, 2 }, { 2, 1 } };
+    mrc_rank_result r = { 0 };
+    CHECK(mrc_rank_add(ctx, &r, hits, 4, judged, 2) == MRC_OK && r.recall[0] == .5
+          && r.recall[1] == 1, "twice: %g %g", r.recall[0], r.recall[1]);
+    CHECK(fabs(r.map_100 - (1 + 2 / 3.) / 2) < 1e-15 && r.ndcg_10 < 1, "twice: map %.17g ndcg %g",
+          r.map_100, r.ndcg_10);
+    judged[0].relevance = 1e300;
+    CHECK(mrc_rank_add(ctx, &r, hits, 4, judged, 2) == MRC_ERR_ARG
+          && strstr(message, "a relevance of 1e+300"), "relevance: %s", message);
+    judged[0].relevance = NAN;
+    CHECK(mrc_rank_add(ctx, &r, hits, 4, judged, 2) == MRC_ERR_ARG && r.queries == 1, "nan");
+    mrc_ctx_clear_error(ctx);
+    const mrc_hit large[] = { { 1, 1e308 }, { 2, -1e308 } };
+    const mrc_hits runs[] = { { hits, 4 }, { large, 2 } };
+    const double weights[] = { 1e200, 1 };
+    mrc_hit out[6];
+    size_t n = 0;
+    for (int i = 0; i < 2; i++) {
+        mrc_fuse_desc desc = { .method = MRC_FUSE_ZSCORE, .weights = i ? weights : NULL };
+        CHECK(mrc_fuse(ctx, &desc, runs, i ? 1 : 2, out, &n) == MRC_ERR_ARG
+              && strstr(message, i ? "weight of run 1 is 1e+200" : "score of run 2 is 1e+308"),
+              "fuse: %s", message);
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
 static void test_measures(void) {
     const mrc_hit hits[] = { { 5, 4 }, { 1, 3 }, { 2, 2 }, { 7, 1 } };
     const mrc_judged judged[] = { { 1, 2 }, { 7, 1 }, { 9, 1 }, { 5, 0 } };
@@ -572,6 +711,7 @@ int main(void) {
     test_exact();
     test_forms();
     test_graph();
+    test_graph_bits();
     test_tokens();
     test_damage();
     test_again();
@@ -579,7 +719,9 @@ int main(void) {
     test_fuse();
     test_fuse_infinite();
     test_rerank_weight();
+    test_run_files();
     test_measures();
+    test_measures_bounds();
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
     folder_end();
