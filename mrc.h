@@ -37828,7 +37828,7 @@ static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
 // Files
 //------------------------------------------------------------------------------
 static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
-    mrc_dataset *d;
+    mrc_dataset *d = NULL;
     MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
