@@ -743,6 +743,7 @@ static inline unsigned __ballot_sync(unsigned m, int pred) {
     });
     return a.o;
 }
+static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
 static inline int __all_sync(unsigned m, int p) { return !__ballot_sync(m, !p); }
 
