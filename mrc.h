@@ -2199,14 +2199,21 @@ typedef struct mrc_squares_args {
 // 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
 // 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
 // and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
-// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
-// of the parameters' own type, f32 where they have 16-bit copies.
+// step.  losses (n_units, n_losses), data NULL: none; the step's loss is their sum in doubles, row
+// after row.  If it is not finite, or above a max_loss above 0, nothing is counted, [1] is 1, and
+// the scale stays.  report (4) f64 is all that the host wants to know of a step, for one download:
+// the loss, the norm as it is stored, [1], the next scale (0: there is none).  Outputs with data
+// NULL are not wanted.  This kernel and the optimizers' stand in the table of the parameters' own
+// type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n;                                  // chunks
     mrc_in  squares;                            // f64
     double  max_norm;
     mrc_loss_scale loss_scale;
-    mrc_out norm, clip, inverse, state;
+    size_t  n_units, n_losses;
+    mrc_in  losses;                             // of the statistics' type
+    double  max_loss;
+    mrc_out norm, clip, inverse, state, report;
     void   *workspace;
 } mrc_grad_norm_args;
 
@@ -2301,7 +2308,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 4
+#define MRC_BACKEND_API 5
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -11390,6 +11397,13 @@ static mrc_status MRC__T(squares)(mrc_backend *be, const mrc_squares_args *a) {
     return MRC_OK;
 }
 
+static double MRC__T(step_loss)(const mrc_grad_norm_args *a) {
+    double loss = 0;
+    for (size_t j = 0; a->losses.data && j < a->n_units; j++) {
+        for (size_t k = 0; k < a->n_losses; k++) loss += MRC__T(at)(a->losses, j, k);
+    }
+    return loss;
+}
 static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
     const double scale = mrc__scalar_of((mrc_in){ MRC_DTYPE_F32, 0, a->loss_scale.scale.data });
     int32_t none[2] = {0}, *state = a->state.data ? a->state.data : none;
@@ -11402,9 +11416,17 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     mrc__put_scalar(a->norm, norm);
     mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
     mrc__put_scalar(a->inverse, norm > 0 && norm <= most ? 1 / norm : 0);
-    state[1] = !(norm <= most);
+    const double loss = MRC__T(step_loss)(a);
+    const int good = fabs(loss) <= DBL_MAX && !(a->max_loss > 0 && loss > a->max_loss);
+    state[1] = !good || !(norm <= most);
     state[0] += !state[1];
-    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    if (a->loss_scale.scale.data && good) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    double *report = a->report.data;
+    if (!report) return MRC_OK;
+    report[0] = loss;
+    report[1] = (double)(MRC__REAL)norm;
+    report[2] = state[1];
+    report[3] = a->loss_scale.scale.data ? *(const float *)a->loss_scale.scale.data : 0;
     return MRC_OK;
 }
 
@@ -16718,6 +16740,7 @@ struct mrc_optimizer {
     mrc__shards          shards;    // list NULL: each rank has everything
     int                  swapped;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *report;                // (4) f64, of the last step: see mrc_grad_norm_args
     mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
@@ -16811,7 +16834,7 @@ static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
 
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
-    const size_t two = 2;
+    const size_t two = 2, four = 4;
     const mrc_tensor *first = mrc_params_at(o->params, 0);
     mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
     if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
@@ -16825,7 +16848,8 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
         || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
         || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
         || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
-        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK) {
+        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK
+        || mrc_param_new(o->scalars, &o->report, "report", MRC_DTYPE_F64, 1, &four) != MRC_OK) {
         return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for %zu parameters", n);
     }
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
@@ -16994,8 +17018,12 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
     return chunks;
 }
 
-// The norm and the factor that clips, from the first n of the list.
-static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
+// The losses of a step on the backend, (units, each), for the optimizer to look at before it runs.
+typedef struct mrc__losses { mrc_in values; size_t units, each; double max; } mrc__losses;
+
+// The norm and the factor that clips, from the first n of the list; whether the step counts.
+static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype,
+                                      const mrc__losses *losses) {
     const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
     const size_t chunks = shards ? mrc__shards_chunks(ctx, shards)
                                  : mrc__optim_chunks(o->list, n);
@@ -17007,7 +17035,14 @@ static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, 
                     : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
-                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state),
+                                .report = mrc__flat_out(o->report) };
+    if (losses) {
+        norm.losses = losses->values;
+        norm.n_units = losses->units;
+        norm.n_losses = losses->each;
+        norm.max_loss = losses->max;
+    }
     if (o->loss_scale) {
         norm.loss_scale = (mrc_loss_scale){
             .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
@@ -17041,8 +17076,9 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
                        "load a checkpoint");
 }
 
-MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    MRC__ARG(ctx, !o);
+// losses: of the step, if it depends on them whether the weights move; or NULL.
+static mrc_status mrc__optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr,
+                                      const mrc__losses *losses) {
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -17054,13 +17090,31 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     }
     mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
     mrc_mark mark = mrc_tape_mark(ctx);
-    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype);
+    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype, losses);
     mrc_tape_rewind(ctx, mark);
     if (s == MRC_OK) s = mrc__optimizer_update(ctx, o, n, dtype);
     if (s == MRC_OK && o->ema) s = mrc__optimizer_average(ctx, o);
     if (s == MRC_OK && o->shards.list) s = mrc__shards_publish(ctx, o);
     if (s == MRC_OK) mrc_grad_clear(ctx);
     return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    MRC__ARG(ctx, !o);
+    return mrc__optimizer_step(ctx, o, lr, NULL);
+}
+
+// What the optimizer's last step has to report, by one download: the only wait of a step.  loss:
+// that of the losses it was given, else 0.
+static mrc_status mrc__optimizer_report(mrc_ctx *ctx, const mrc_optimizer *o, double *loss,
+                                        mrc_step_result *out) {
+    double report[4];
+    MRC__TRY(mrc_tensor_download(ctx, o->report, report));
+    *loss = report[0];
+    out->grad_norm = report[1];
+    out->skipped = report[2] != 0;
+    out->loss_scale = report[3];
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
@@ -30550,7 +30604,9 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 //
 // A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
 // micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
-// moved.  The losses are read from the device once in a step.
+// moved.  Whether a step counts is decided on the device, from its losses and gradients; the host
+// waits once, at the end, for four numbers.  With several ranks it waits for the losses too, as
+// they go from rank to rank through the host.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -30698,7 +30754,7 @@ static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     return mrc__step_reached(ctx, s);
 }
 
-// The losses of all micro-batches, added in their order: one wait for the device a step.
+// The losses of all ranks' micro-batches, added in their order: a wait for the device.
 static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
     const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
     const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
@@ -30768,20 +30824,33 @@ static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *rea
          : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
 }
 
+// Whether the weights may move after such a loss; grad_norm says the same on the device.
+static int mrc__loss_counts(double loss, double max_loss) {
+    return fabs(loss) <= DBL_MAX && !(max_loss > 0 && loss > max_loss);
+}
+
 static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
     const mrc_step_desc *desc = step->desc;
+    const mrc_dtype stat = mrc__stat_dtype(step->m->weights->word->dtype);
+    const mrc__losses losses = { { stat, 3, ctx->flat.losses }, step->units,
+                                 desc->objective.rdrop_alpha > 0 ? 3 : 1, desc->max_loss };
+    double loss;
     MRC__TRY(mrc__step_pass(ctx, step));
-    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
-    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (*good) {
-        MRC__TRY(mrc__step_gather(ctx, step));
-        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
-        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
-        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    if (ctx->comm) {
+        MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+        *good = mrc__loss_counts(out->loss, desc->max_loss);
     }
-    if (step->o->loss_scale) {
-        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    if (!*good) {
+        return step->o->loss_scale
+             ? mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale) : MRC_OK;
     }
+    MRC__TRY(mrc__step_gather(ctx, step));
+    if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+    MRC__TRY(mrc__optimizer_step(ctx, step->o, desc->lr, ctx->comm ? NULL : &losses));
+    MRC__TRY(mrc__optimizer_report(ctx, step->o, &loss, out));
+    if (!ctx->comm) out->loss = loss;
+    *good = mrc__loss_counts(out->loss, desc->max_loss);
+    if (!*good) out->grad_norm = 0;
     return MRC_OK;
 }
 
@@ -37838,7 +37907,7 @@ static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
 // Files
 //------------------------------------------------------------------------------
 static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
-    mrc_dataset *d;
+    mrc_dataset *d = NULL;
     MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
@@ -38649,11 +38718,10 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
             out->rows += (size_t)c.rows[side][i].feature.length;
         }
     }
-    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
+    double unused;
+    int good = mrc__loss_counts(c.loss, desc->max_loss);
+    if (s == MRC_OK && good) s = mrc__optimizer_step(ctx, o, desc->lr, NULL);
+    if (s == MRC_OK && good) s = mrc__optimizer_report(ctx, o, &unused, out);
     if (!good) out->skipped = 1;
     mrc__contrast_free(&c);
     if (s == MRC_OK && good) return MRC_OK;
