@@ -34274,7 +34274,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
 // change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
 // target, source) and merged into the list of each target.  From a list that is now too long, links
-// are chosen anew (ParlayANN: Manohar et al. 2024); links that were chosen together fit together, so
+// are chosen anew (ParlayANN: Manohar et al. 2024); those chosen together fit together, so
 // only pairs with a new one are compared.  Of equal distances the lower number comes first.  At the
 // end, vectors that cannot be reached from the entry point get a link if they can.
 //
