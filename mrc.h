@@ -1236,7 +1236,7 @@ MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
 typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     mrc_vector_form form;
     mrc_similarity  similarity;     // cos: rows are normalised when they are written
-    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    int             graph;          // 1: an HNSW graph too (f32, bf16, int8; 2^31 vectors at most)
     size_t          m, ef_construction;     // of the graph; 0: 16, 200
     int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
     uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
@@ -1244,7 +1244,7 @@ typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     uint64_t        seed;           // of the graph's levels and of k-means
 } mrc_vectors_desc;
 // Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
-// codes and the recall of a graph are computed on ctx's backend.
+// codes is computed on ctx's backend, a graph on `threads` of its own.
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc);
 
@@ -1270,7 +1270,7 @@ typedef struct mrc_dense_config {
     size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
     size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
     size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
-    size_t   threads;               // 0: the processors online
+    size_t   threads;               // 0: the processors online; exact search has the backend's
 } mrc_dense_config;
 MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
 // The best passages of each query, best first, of equal ones the first: query q's are
@@ -1496,6 +1496,9 @@ typedef struct mrc_tensor {
     size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
                                     // stand in files by head: (A 3 D, I)
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
+    // Of maps that read one input: parameters that lie one behind the other in one piece of memory,
+    // as do their gradients, so that one product serves them all.  NULL: it stands alone.
+    struct mrc_tensor *first_part, *next_part;
     mrc_dtype copy_dtype;
     void     *copy;
     // For prediction only, 1: data is in one of two forms, of type copy_dtype.  A matrix: what
@@ -1788,7 +1791,8 @@ typedef struct mrc_linear_fwd_args {
     size_t  n, in, out;             // rows, columns of x, columns of y
     mrc_act act;
     int     again;                  // x is, unchanged, that of the linear_fwd just before: what was
-                                    // made of it then may be used (a backend may ignore this)
+                                    // made of it then may be used (a backend may ignore this); of
+                                    // maps of one input that are no single piece of memory
     mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
     mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
     void   *workspace;
@@ -2195,14 +2199,21 @@ typedef struct mrc_squares_args {
 // 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
 // 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
 // and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
-// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
-// of the parameters' own type, f32 where they have 16-bit copies.
+// step.  losses (n_units, n_losses), data NULL: none; the step's loss is their sum in doubles, row
+// after row.  If it is not finite, or above a max_loss above 0, nothing is counted, [1] is 1, and
+// the scale stays.  report (4) f64 is all that the host wants to know of a step, for one download:
+// the loss, the norm as it is stored, [1], the next scale (0: there is none).  Outputs with data
+// NULL are not wanted.  This kernel and the optimizers' stand in the table of the parameters' own
+// type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n;                                  // chunks
     mrc_in  squares;                            // f64
     double  max_norm;
     mrc_loss_scale loss_scale;
-    mrc_out norm, clip, inverse, state;
+    size_t  n_units, n_losses;
+    mrc_in  losses;                             // of the statistics' type
+    double  max_loss;
+    mrc_out norm, clip, inverse, state, report;
     void   *workspace;
 } mrc_grad_norm_args;
 
@@ -2297,7 +2308,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 4
+#define MRC_BACKEND_API 5
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -7206,6 +7217,8 @@ struct mrc_params {
     uint64_t      serial;
     mrc_tensor  **list;             // in the order they were made
     size_t        n, capacity;
+    // Where the next `left` parameters, and their copies, are put: see mrc__params_join().
+    struct { char *data, *copy; size_t left; mrc_tensor *first, *last; } joint;
 };
 
 MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
@@ -7263,6 +7276,40 @@ static void mrc__huge_pages(void *p, size_t bytes) {
 static void mrc__huge_pages(void *p, size_t bytes) { (void)p; (void)bytes; }
 #endif
 
+// The next n parameters, of rows * columns elements each, lie one behind the other; so do their
+// copies, of type `copy` (MRC_DTYPE_F32: they get none).  Nothing is joined that is not whole cache
+// lines.
+static mrc_status mrc__params_join(mrc_params *params, size_t n, size_t rows, size_t columns,
+                                   mrc_dtype dtype, mrc_dtype copy) {
+    size_t numel, all, bytes, copies;
+    memset(&params->joint, 0, sizeof params->joint);
+    if (!mrc__mul(rows, columns, &numel) || !mrc__mul(n, numel, &all)
+        || !mrc__mul(all, mrc_dtype_bytes(dtype), &bytes)
+        || !mrc__mul(all, mrc_dtype_bytes(copy), &copies)) return MRC_ERR_ARG;
+    if (numel == 0 || numel % (MRC_ALIGNMENT / 2) != 0) return MRC_OK;
+    params->joint.data = mrc__arena_alloc(&params->arena, bytes, 0);
+    if (!params->joint.data) return MRC_ERR_MEM;
+    if (mrc__is_half(copy)) {
+        params->joint.copy = mrc__arena_alloc(&params->arena, copies, 0);
+        if (!params->joint.copy) return MRC_ERR_MEM;
+    }
+    params->joint.left = n;
+    return MRC_OK;
+}
+
+// Memory of one more parameter.
+static void *mrc__param_data(mrc_params *params, mrc_tensor *t, size_t bytes) {
+    if (!params->joint.left) return mrc__arena_alloc(&params->arena, bytes, 0);
+    char *data = params->joint.data;
+    params->joint.data += bytes;
+    params->joint.left--;
+    if (!params->joint.first) params->joint.first = t;
+    else params->joint.last->next_part = t;
+    params->joint.last = t;
+    t->first_part = params->joint.first;
+    return data;
+}
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -7279,7 +7326,7 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     t->name = memcpy(t + 1, name, name_bytes);
     t->no_decay = mrc__name_spared(t->name);
     if (packed_bytes) bytes = packed_bytes;
-    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
+    t->data = mrc__param_data(params, t, bytes);
     if (!t->data) return MRC_ERR_MEM;
     if (params->arena.be->is_host) mrc__huge_pages(t->data, bytes);
     params->list[params->n++] = t;
@@ -7339,7 +7386,13 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
     if (!params || !t || t->frame || t->copy || t->ndim < 2) return MRC_ERR_ARG;
     if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
-    t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
+    const size_t bytes = t->numel * mrc_dtype_bytes(dtype);
+    if (t == params->joint.last && params->joint.copy) {
+        t->copy = params->joint.copy;
+        params->joint.copy += bytes;
+    } else {
+        t->copy = mrc__arena_alloc(&params->arena, bytes, 0);
+    }
     if (!t->copy) return MRC_ERR_MEM;
     t->copy_dtype = dtype;
     return MRC_OK;
@@ -7500,6 +7553,7 @@ typedef struct mrc__grad {
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
+    int               inner;        // data belongs to the first part's: see mrc_tensor
     int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
     uint64_t          since;        // the first node of this micro-batch that uses the tensor
     int               sent;         // its bucket has been handed over: nobody may write it
@@ -7520,7 +7574,7 @@ static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
 }
 
 static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
-    if (!g->borrowed && !g->flat) {
+    if (!g->borrowed && !g->flat && !g->inner) {
         mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
     }
     ctx->host.free(ctx->host.user, g);
@@ -7548,26 +7602,55 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
     }
 }
 
+// A new entry of t, with these bytes as its gradient; NULL without host memory.
+static mrc__grad *mrc__grad_put(mrc_ctx *ctx, const mrc_tensor *t, void *data) {
+    mrc__grad_release(ctx, t);                      // of a parameter that was freed
+    mrc__grad **at = mrc__grad_slot(ctx, t);
+    mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+    if (!g) return NULL;
+    *g = (mrc__grad){ .tensor = t, .frame = t->frame, .list = t->list, .numel = t->numel,
+                      .dtype = t->dtype, .data = data };
+    return *at = g;
+}
+
+// Makes the entry of t; with those of its other parts, whose data lie one behind the other, unless
+// some of them want no gradient or have one.
+static mrc__grad *mrc__grad_make(mrc_ctx *ctx, const mrc_tensor *t) {
+    const size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    const mrc_tensor *first = t->first_part;
+    size_t n = 0;
+    for (const mrc_tensor *p = first; p; p = p->next_part, n++) {
+        if (!p->requires_grad || mrc__grad_of(ctx, p)) first = NULL;
+        if (!first) break;
+    }
+    if (!first) n = 1;
+    char *data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, n * bytes, t->frame);
+    if (!data) {
+        mrc__fail(ctx, MRC_ERR_MEM, "%s: gradient of %zu bytes", ctx->be->name, n * bytes);
+        return NULL;
+    }
+    mrc__grad *own = NULL;
+    const mrc_tensor *p = first ? first : t;
+    for (size_t k = 0; k < n; k++, p = p->next_part) {
+        mrc__grad *g = mrc__grad_put(ctx, p, data + k * bytes);
+        if (!g) {
+            if (k == 0) mrc__arena_release(t->frame ? &ctx->step : &ctx->grads, data);
+            mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+            return NULL;
+        }
+        g->inner = k > 0;
+        if (p == t) own = g;
+    }
+    return own;
+}
+
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
     MRC__ARG(ctx, !t || !out || !ctx->be);
-    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
     mrc__grad *g = mrc__grad_of(ctx, t);
-    if (!g) {
-        mrc__grad_release(ctx, t);                  // of a parameter that was freed
-        mrc__grad **at = mrc__grad_slot(ctx, t);
-        g = mrc__host_zalloc(&ctx->host, sizeof *g);
-        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
-        *g = (mrc__grad){ .tensor = t, .frame = t->frame, .list = t->list, .numel = t->numel,
-                          .dtype = t->dtype };
-        g->data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, bytes, t->frame);
-        if (!g->data) {
-            ctx->host.free(ctx->host.user, g);
-            return mrc__fail(ctx, MRC_ERR_MEM, "%s: gradient of %zu bytes", ctx->be->name, bytes);
-        }
-        *at = g;
-    }
+    if (!g) g = mrc__grad_make(ctx, t);
+    if (!g) return ctx->status;
     if (g->borrowed) return mrc__fail(ctx, MRC_ERR_ARG, "gradient: is the dy that was given");
     if (g->sent) {
         return mrc__fail(ctx, MRC_ERR_ARG, "gradient: that of %s has been handed over to the sum "
@@ -7661,7 +7744,9 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 #define MRC__OPS(OP, R)                                                                    \
     OP(EMBEDDING,     embedding,     R(embedding, input_ids) | R(embedding, position_ids) |\
                                      R(embedding, token_type_ids),             KEPT)       \
-    OP(LINEAR,        linear,        R(linear, x) | R(linear, weight),         SAVED)      \
+    OP(LINEAR,        linear,        R(linear, x) | R(linear, maps[0].weight) |            \
+                                     R(linear, maps[1].weight) |                           \
+                                     R(linear, maps[2].weight),                SAVED)      \
     OP(ATTENTION,     attention,     MRC__ALL | MRC__OUT,                      KEPT)       \
     OP(ACTIVATION,    activation,    R(activation, x),                         AGAIN)      \
     OP(GLU,           glu,           R(glu, z),                                AGAIN)      \
@@ -7701,7 +7786,7 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; int again; } linear;
+        struct { mrc_act act; } linear;
         struct { mrc_act act; } activation;
         struct { double eps; } layer_norm;
         struct { mrc_dropout_mask mask; } dropout, add;
@@ -8391,6 +8476,10 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 // Saves z (N, O) when there is an activation.  Fusing it saves a pass over y, the largest
 // activation of an encoder layer.  x and weight may be one tensor: the gradients are then written
 // one after the other (see the rules of all kernels).
+//
+// Maps of one input (query, key and value) are one node: y is theirs side by side, (N, O_1 + O_2 +
+// ..).  Maps that lie one behind the other in memory, weights, biases and their gradients alike
+// (mrc__params_join()), are given to the kernels as one map of so many more rows.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
@@ -8455,7 +8544,11 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
-typedef struct mrc__linear_inputs { mrc_tensor *x, *weight, *bias; } mrc__linear_inputs;
+// A linear map or a norm: weight and bias.
+typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
+enum { MRC__MAPS = 3 };                 // of one input, at most
+typedef struct mrc__linear_inputs { mrc_tensor *x; mrc__map maps[MRC__MAPS]; } mrc__linear_inputs;
+static size_t mrc__linear_maps(const mrc_node *node) { return node->n_in / 2; }
 
 // Of a weight seen as (O, I).
 static size_t mrc__weight_columns(const mrc_tensor *w) {
@@ -8469,33 +8562,45 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
-// again: x is that of the linear map just before.
-static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                               mrc_act act, int again) {
-    size_t shape[MRC_MAX_DIMS];
-    MRC__WANT(ctx, !x || !weight || !bias);
-    size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (columns == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != columns) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE,
-                              "linear: x has %zu columns, weight (O, I) has %zu", columns,
-                              weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
+static int mrc__map_fits(mrc_ctx *ctx, const mrc_tensor *x, size_t columns, const mrc__map *map) {
+    const mrc_tensor *w = map->weight, *bias = map->bias;
+    if (columns == 0 || w->ndim < 2 || mrc__weight_columns(w) != columns) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "linear: x has %zu columns, weight (O, I) has %zu", columns,
+                  w->ndim >= 2 ? mrc__weight_columns(w) : 0);
+        return 0;
     }
-    if (bias->numel != weight->shape[0]) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
-                              bias->numel, weight->shape[0]);
+    if (bias->numel != w->shape[0]) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
+                  bias->numel, w->shape[0]);
+        return 0;
+    }
+    return mrc__param_fits(ctx, MRC__OP_LINEAR, x, w)
+        && mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias);
+}
+
+// 1 to MRC__MAPS maps of x, their outputs side by side.
+static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, const mrc__map *maps, size_t n,
+                               mrc_act act) {
+    size_t shape[MRC_MAX_DIMS], out = 0, count;
+    mrc__linear_inputs in = { .x = x };
+    MRC__WANT(ctx, !x);
+    const size_t columns = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    for (size_t k = 0; k < n; k++) {
+        in.maps[k] = maps[k];
+        MRC__WANT(ctx, !maps[k].weight || !maps[k].bias);
+        if (!mrc__map_fits(ctx, x, columns, &maps[k])) return NULL;
+        out += maps[k].weight->shape[0];                // they exist: no overflow
     }
     if (!mrc__act_fits(ctx, "linear", act)) return NULL;
-    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, weight)) return NULL;
-    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
-    shape[x->ndim - 1] = weight->shape[0];
-    const mrc__linear_inputs in = { .x = x, .weight = weight, .bias = bias };
-    mrc_node *node = MRC__NODE(ctx, LINEAR, in);
+    shape[x->ndim - 1] = out;
+    mrc_node *node = MRC__NODE_OF(ctx, MRC__OP_LINEAR, in, 1 + 2 * n);
     if (!node) return NULL;
     node->attr.linear.act = act;
-    node->attr.linear.again = again;
     if (act != MRC_ACT_NONE) {
-        size_t count = x->numel / columns * weight->shape[0];   // y's, which mrc__apply checks
+        if (!mrc__mul(x->numel / columns, out, &count)) {
+            return mrc__fail_null(ctx, MRC_ERR_ARG, "linear: %zu columns are too many", out);
+        }
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
@@ -8503,7 +8608,8 @@ static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, 
 
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
-    return mrc__linear(ctx, x, weight, bias, act, 0);
+    const mrc__map map = { weight, bias };
+    return mrc__linear(ctx, x, &map, 1, act);
 }
 
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
@@ -8521,34 +8627,101 @@ MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
     return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
 
-static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
+// Whether v stands in memory where `rows` rows of u, without gaps, end.
+static int mrc__follows(mrc_in u, size_t rows, mrc_in v) {
+    return u.dtype == v.dtype && u.ld == v.ld && u.data && v.data
+        && (const char *)u.data + rows * u.ld * mrc_dtype_bytes(u.dtype) == v.data;
+}
+// The same of what is written, in one way; or neither is wanted.
+static int mrc__goes_on(mrc_out u, size_t rows, mrc_out v) {
+    if (!u.data || !v.data) return !u.data && !v.data;
+    return u.accumulate == v.accumulate
+        && mrc__follows((mrc_in){ u.dtype, u.ld, u.data }, rows, (mrc_in){ v.dtype, v.ld, v.data });
+}
+
+// Map k of a node as its kernels read it; a vector as a matrix of one column.
+typedef struct mrc__map_in { size_t out; mrc_in weight, bias; } mrc__map_in;
+static mrc__map_in mrc__map_at(const mrc_node *node, size_t k) {
     const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
-    mrc_tensor *x = in->x, *w = in->weight;
-    const size_t columns = mrc__weight_columns(w);
-    mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .again = node->attr.linear.again,
-                              .x = mrc__in(x), .weight = mrc__param_in(w, x->dtype),
-                              .bias = mrc__param_in(in->bias, x->dtype),
-                              .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
-    a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    if (!w->packed) a.weight.ld = columns;
-    return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
+    const mrc_tensor *w = in->maps[k].weight;
+    mrc__map_in m = { .out = w->shape[0], .weight = mrc__param_in(w, in->x->dtype),
+                      .bias = mrc__param_in(in->maps[k].bias, in->x->dtype) };
+    if (!w->packed) m.weight.ld = mrc__weight_columns(w);
+    m.bias.ld = 1;
+    return m;
+}
+// Whether map b is the rest of map a.
+static int mrc__map_goes_on(const mrc__map_in *a, const mrc__map_in *b) {
+    return a->weight.ld && mrc__follows(a->weight, a->out, b->weight)
+        && mrc__follows(a->bias, a->out, b->bias);
+}
+
+// Columns `first`.. of a matrix of node's rows; of one that is not there: nothing.
+static mrc_out mrc__from_column(mrc_out m, size_t ld, size_t first) {
+    m.ld = ld;
+    if (m.data) m.data = (char *)m.data + first * mrc_dtype_bytes(m.dtype);
+    return m;
+}
+
+static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = MRC__INPUTS(node, linear)->x;
+    const size_t n = mrc__linear_maps(node), all = node->out->shape[node->out->ndim - 1];
+    for (size_t k = 0, first = 0, next; k < n; k = next) {
+        mrc__map_in m = mrc__map_at(node, k);
+        for (next = k + 1; next < n; next++) {
+            const mrc__map_in more = mrc__map_at(node, next);
+            if (!mrc__map_goes_on(&m, &more)) break;
+            m.out += more.out;
+        }
+        const size_t columns = x->shape[x->ndim - 1];
+        mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = m.out,
+                                  .act = node->attr.linear.act, .again = k > 0, .x = mrc__in(x),
+                                  .weight = m.weight, .bias = m.bias };
+        a.y = mrc__from_column(mrc__out(node->out), all, first);
+        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);   // flat, read as (N, O)
+        MRC__TRY(MRC__RUN(ctx, x->dtype, linear_fwd, &a));
+        first += m.out;
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     const mrc__linear_inputs *in = MRC__INPUTS(node, linear);
-    mrc_tensor *x = in->x, *w = in->weight;
-    const size_t columns = mrc__weight_columns(w);
-    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns, .out = w->shape[0],
-                              .act = node->attr.linear.act, .x = mrc__in(x),
-                              .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
-    a.z = mrc__out(node->saved[0]);
-    a.z.ld = a.out;
+    mrc_tensor *x = in->x;
+    const size_t n = mrc__linear_maps(node), all = node->out->shape[node->out->ndim - 1];
+    const size_t columns = x->shape[x->ndim - 1];
+    mrc_linear_bwd_args a = { .n = x->numel / columns, .in = columns,
+                              .act = node->attr.linear.act, .x = mrc__in(x) };
+    mrc_out dweight[MRC__MAPS], dbias[MRC__MAPS];
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
-    MRC__TRY(mrc_grad_target(ctx, in->bias, &a.dbias));
-    a.weight.ld = a.dweight.ld = columns;
-    return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
+    for (size_t k = 0; k < n; k++) {
+        MRC__TRY(mrc_grad_target(ctx, in->maps[k].weight, &dweight[k]));
+        MRC__TRY(mrc_grad_target(ctx, in->maps[k].bias, &dbias[k]));
+        dweight[k].ld = columns;
+        dbias[k].ld = 1;
+    }
+    for (size_t k = 0, first = 0, next; k < n; k = next) {
+        mrc__map_in m = mrc__map_at(node, k);
+        for (next = k + 1; next < n; next++) {
+            const mrc__map_in more = mrc__map_at(node, next);
+            if (!mrc__map_goes_on(&m, &more) || !mrc__goes_on(dweight[k], m.out, dweight[next])
+                || !mrc__goes_on(dbias[k], m.out, dbias[next])) break;
+            m.out += more.out;
+        }
+        if (k) MRC__TRY(mrc_grad_target(ctx, x, &a.dx));        // one more sum
+        const mrc_in dy = mrc__dy(ctx, node);
+        const mrc_out whole = { dy.dtype, dy.ld, (void *)(uintptr_t)dy.data, 0 };
+        const mrc_out part = mrc__from_column(whole, all, first);
+        a.out = m.out;
+        a.weight = m.weight;
+        a.dy = (mrc_in){ part.dtype, part.ld, part.data };
+        a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);
+        a.dweight = dweight[k];
+        a.dbias = dbias[k];
+        MRC__TRY(MRC__RUN(ctx, x->dtype, linear_bwd, &a));
+        first += m.out;
+    }
+    return MRC_OK;
 }
 #endif
 
@@ -11224,6 +11397,13 @@ static mrc_status MRC__T(squares)(mrc_backend *be, const mrc_squares_args *a) {
     return MRC_OK;
 }
 
+static double MRC__T(step_loss)(const mrc_grad_norm_args *a) {
+    double loss = 0;
+    for (size_t j = 0; a->losses.data && j < a->n_units; j++) {
+        for (size_t k = 0; k < a->n_losses; k++) loss += MRC__T(at)(a->losses, j, k);
+    }
+    return loss;
+}
 static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
     const double scale = mrc__scalar_of((mrc_in){ MRC_DTYPE_F32, 0, a->loss_scale.scale.data });
     int32_t none[2] = {0}, *state = a->state.data ? a->state.data : none;
@@ -11236,9 +11416,17 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     mrc__put_scalar(a->norm, norm);
     mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
     mrc__put_scalar(a->inverse, norm > 0 && norm <= most ? 1 / norm : 0);
-    state[1] = !(norm <= most);
+    const double loss = MRC__T(step_loss)(a);
+    const int good = fabs(loss) <= DBL_MAX && !(a->max_loss > 0 && loss > a->max_loss);
+    state[1] = !good || !(norm <= most);
     state[0] += !state[1];
-    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    if (a->loss_scale.scale.data && good) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    double *report = a->report.data;
+    if (!report) return MRC_OK;
+    report[0] = loss;
+    report[1] = (double)(MRC__REAL)norm;
+    report[2] = state[1];
+    report[3] = a->loss_scale.scale.data ? *(const float *)a->loss_scale.scale.data : 0;
     return MRC_OK;
 }
 
@@ -16609,6 +16797,7 @@ struct mrc_optimizer {
     mrc__shards          shards;    // list NULL: each rank has everything
     int                  swapped;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *report;                // (4) f64, of the last step: see mrc_grad_norm_args
     mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
@@ -16702,7 +16891,7 @@ static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
 
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
-    const size_t two = 2;
+    const size_t two = 2, four = 4;
     const mrc_tensor *first = mrc_params_at(o->params, 0);
     mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
     if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
@@ -16716,7 +16905,8 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
         || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
         || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
         || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
-        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK) {
+        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK
+        || mrc_param_new(o->scalars, &o->report, "report", MRC_DTYPE_F64, 1, &four) != MRC_OK) {
         return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for %zu parameters", n);
     }
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
@@ -16885,8 +17075,12 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
     return chunks;
 }
 
-// The norm and the factor that clips, from the first n of the list.
-static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
+// The losses of a step on the backend, (units, each), for the optimizer to look at before it runs.
+typedef struct mrc__losses { mrc_in values; size_t units, each; double max; } mrc__losses;
+
+// The norm and the factor that clips, from the first n of the list; whether the step counts.
+static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype,
+                                      const mrc__losses *losses) {
     const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
     const size_t chunks = shards ? mrc__shards_chunks(ctx, shards)
                                  : mrc__optim_chunks(o->list, n);
@@ -16898,7 +17092,14 @@ static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, 
                     : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
-                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state),
+                                .report = mrc__flat_out(o->report) };
+    if (losses) {
+        norm.losses = losses->values;
+        norm.n_units = losses->units;
+        norm.n_losses = losses->each;
+        norm.max_loss = losses->max;
+    }
     if (o->loss_scale) {
         norm.loss_scale = (mrc_loss_scale){
             .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
@@ -16932,8 +17133,9 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
                        "load a checkpoint");
 }
 
-MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    MRC__ARG(ctx, !o);
+// losses: of the step, if it depends on them whether the weights move; or NULL.
+static mrc_status mrc__optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr,
+                                      const mrc__losses *losses) {
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -16945,13 +17147,31 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     }
     mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
     mrc_mark mark = mrc_tape_mark(ctx);
-    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype);
+    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype, losses);
     mrc_tape_rewind(ctx, mark);
     if (s == MRC_OK) s = mrc__optimizer_update(ctx, o, n, dtype);
     if (s == MRC_OK && o->ema) s = mrc__optimizer_average(ctx, o);
     if (s == MRC_OK && o->shards.list) s = mrc__shards_publish(ctx, o);
     if (s == MRC_OK) mrc_grad_clear(ctx);
     return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    MRC__ARG(ctx, !o);
+    return mrc__optimizer_step(ctx, o, lr, NULL);
+}
+
+// What the optimizer's last step has to report, by one download: the only wait of a step.  loss:
+// that of the losses it was given, else 0.
+static mrc_status mrc__optimizer_report(mrc_ctx *ctx, const mrc_optimizer *o, double *loss,
+                                        mrc_step_result *out) {
+    double report[4];
+    MRC__TRY(mrc_tensor_download(ctx, o->report, report));
+    *loss = report[0];
+    out->grad_norm = report[1];
+    out->skipped = report[2] != 0;
+    out->loss_scale = report[3];
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
@@ -26897,9 +27117,6 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 // shapes; each weight is also a parameter with the name that Hugging Face gives it.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-// A linear map or a norm: weight and bias.
-typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
-
 typedef struct mrc__layer_weights {
     mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
     mrc_tensor *query_bias, *value_bias;    // (H): of qkv, whose own bias then is zeros
@@ -27026,19 +27243,24 @@ static unsigned mrc__layer_bit(const mrc__family *f, const char *name) {
          : name == f->up ? MRC_LAYER_UP : name == f->down ? MRC_LAYER_DOWN : 0;
 }
 
-// As torch.nn.Linear with the family's start values, of standard deviation sigma; y = x W^T + b.
-// bias 0: there is none.
-static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
-                                 double sigma, int bias) {
+// As torch.nn.Linear with the family's start values, of standard deviation sigma.
+static mrc_tensor *mrc__make_weight(mrc__builder *b, size_t out, size_t in, const char *name,
+                                    double sigma) {
     const mrc__family *f = mrc__family_of(&b->m->config);
     const mrc__init_kind kind = f->truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL;
     const mrc_dtype dtype = b->packed_dtype;
-    mrc__map w;
     if (dtype == MRC_DTYPE_I8 && b->int8_keep & mrc__layer_bit(f, name)) {
         b->packed_dtype = MRC_DTYPE_BF16;
     }
-    w.weight = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
+    mrc_tensor *t = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
     b->packed_dtype = dtype;
+    return t;
+}
+
+// y = x W^T + b.  bias 0: there is none.
+static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
+                                 double sigma, int bias) {
+    mrc__map w = { .weight = mrc__make_weight(b, out, in, name, sigma) };
     w.bias = bias ? mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
            : mrc__make_zeros(b, out, 0);
     return w;
@@ -27046,6 +27268,31 @@ static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const c
 
 static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
     return mrc__make_map_of(b, out, in, name, b->m->config.initializer_range, 1);
+}
+
+// The next n parameters are one piece of memory, their copies another, where they have any.
+static void mrc__make_joint(mrc__builder *b, size_t n, size_t rows, size_t columns,
+                            const char *name) {
+    const mrc_dtype copy = b->copies && columns > 1 ? b->m->dtype : MRC_DTYPE_F32;
+    if (b->status != MRC_OK || (b->packed && columns > 1)) return;
+    b->status = mrc__params_join(b->m->params, n, rows, columns, mrc__stat_dtype(b->m->dtype),
+                                 copy);
+    if (b->status == MRC_OK) return;
+    mrc__fail(b->ctx, b->status, "model: no memory for %s%s and %zu like it (%zu, %zu)", b->prefix,
+              name, n - 1, rows, columns);
+}
+
+// n maps of one input, (out, in) each.
+static void mrc__make_maps(mrc__builder *b, size_t out, size_t in, const char *const *names,
+                           mrc__map *const *maps, size_t n) {
+    mrc__make_joint(b, n, out, in, names[0]);
+    for (size_t k = 0; k < n; k++) {
+        maps[k]->weight = mrc__make_weight(b, out, in, names[k], b->m->config.initializer_range);
+    }
+    mrc__make_joint(b, n, out, 1, names[0]);
+    for (size_t k = 0; k < n; k++) {
+        maps[k]->bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", names[k]);
+    }
 }
 
 static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
@@ -27143,7 +27390,12 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
         w->query_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->query_bias);
         w->value_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->value_bias);
     }
-    if (!f->qkv) {
+    if (!f->qkv && !f->narrow) {
+        const char *const names[3] = { f->query, f->key, f->value };
+        mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
+        mrc__make_maps(b, h, h, names, maps, 3);
+    }
+    if (f->narrow) {                        // of two inputs
         w->query = mrc__make_linear(b, h, h, f->query);
         w->key = mrc__make_linear(b, h, h, f->key);
         w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
@@ -27622,20 +27874,17 @@ static mrc_tensor *mrc__join_biases(mrc_ctx *ctx, mrc_tensor *query, mrc_tensor 
     return mrc_custom(ctx, &desc, out, in, 2);
 }
 
-// Query, key and value of x (N, H): three maps (N, H), or one for all, (N, 3 H), three times.
+// Query, key and value of x (N, H), side by side: (N, 3 H), three times.
 static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
                            mrc_tensor *qkv[3]) {
     const mrc_model_config *c = &run->m->config;
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
-    const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
+    const mrc__map maps[3] = { w->query, w->key, w->value };
     const size_t heads = c->num_attention_heads;
-    for (int k = 0; !w->qkv.weight && k < 3; k++) {
-        qkv[k] = mrc__linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE, k > 0);
-    }
-    if (!w->qkv.weight) return;
     mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
                      : w->qkv.bias;
-    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE), *r = y;
+    mrc_tensor *y = w->qkv.weight ? mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE)
+                  : mrc__linear(ctx, x, maps, 3, MRC_ACT_NONE), *r = y;
     if (mrc__family_of(c)->rotary) {
         r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
                      ? c->local_rope_theta : c->global_rope_theta, &run->batch);
@@ -30412,7 +30661,9 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 //
 // A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
 // micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
-// moved.  The losses are read from the device once in a step.
+// moved.  Whether a step counts is decided on the device, from its losses and gradients; the host
+// waits once, at the end, for four numbers.  With several ranks it waits for the losses too, as
+// they go from rank to rank through the host.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -30560,7 +30811,7 @@ static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     return mrc__step_reached(ctx, s);
 }
 
-// The losses of all micro-batches, added in their order: one wait for the device a step.
+// The losses of all ranks' micro-batches, added in their order: a wait for the device.
 static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
     const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
     const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
@@ -30630,20 +30881,33 @@ static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *rea
          : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
 }
 
+// Whether the weights may move after such a loss; grad_norm says the same on the device.
+static int mrc__loss_counts(double loss, double max_loss) {
+    return fabs(loss) <= DBL_MAX && !(max_loss > 0 && loss > max_loss);
+}
+
 static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
     const mrc_step_desc *desc = step->desc;
+    const mrc_dtype stat = mrc__stat_dtype(step->m->weights->word->dtype);
+    const mrc__losses losses = { { stat, 3, ctx->flat.losses }, step->units,
+                                 desc->objective.rdrop_alpha > 0 ? 3 : 1, desc->max_loss };
+    double loss;
     MRC__TRY(mrc__step_pass(ctx, step));
-    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
-    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (*good) {
-        MRC__TRY(mrc__step_gather(ctx, step));
-        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
-        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
-        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    if (ctx->comm) {
+        MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+        *good = mrc__loss_counts(out->loss, desc->max_loss);
     }
-    if (step->o->loss_scale) {
-        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    if (!*good) {
+        return step->o->loss_scale
+             ? mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale) : MRC_OK;
     }
+    MRC__TRY(mrc__step_gather(ctx, step));
+    if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+    MRC__TRY(mrc__optimizer_step(ctx, step->o, desc->lr, ctx->comm ? NULL : &losses));
+    MRC__TRY(mrc__optimizer_report(ctx, step->o, &loss, out));
+    if (!ctx->comm) out->loss = loss;
+    *good = mrc__loss_counts(out->loss, desc->max_loss);
+    if (!*good) out->grad_norm = 0;
     return MRC_OK;
 }
 
@@ -34067,8 +34331,9 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
 // change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
 // target, source) and merged into the list of each target.  From a list that is now too long, links
-// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
-// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
+// are chosen anew (ParlayANN: Manohar et al. 2024); those chosen together fit together, so
+// only pairs with a new one are compared.  Of equal distances the lower number comes first.  At the
+// end, vectors that cannot be reached from the entry point get a link if they can.
 //
 // The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
 // each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
@@ -34650,7 +34915,7 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
-#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+#define MRC__SCORE_QUERIES 504      // rows of queries at a time, whole tiles of every backend
 
 typedef struct mrc__scores {
     mrc_ctx     *ctx;
@@ -35646,11 +35911,20 @@ static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
     }
 }
 
+// Products and their selection take turns a thousand times a second.  On the threads that have made
+// the product nobody has to be woken in between.
+static mrc__pool *mrc__exact_pool(const mrc_dense *d) {
+    const mrc_backend *be = d->ctx->be;
+    if (be->destroy != mrc__host_destroy || be->self != (const void *)be) return d->pool;
+    mrc__pool *pool = ((const mrc__host_backend *)be->self)->pool;
+    return pool ? pool : d->pool;
+}
+
 static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
     mrc__search *s = user;
     s->block = block;
     s->scores = scores;
-    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+    mrc__pool_run(mrc__exact_pool(s->d), s->count, s->count * s->d->scores.blocks[block].rows / 16,
                   s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
     return MRC_OK;
 }
@@ -37690,7 +37964,7 @@ static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
 // Files
 //------------------------------------------------------------------------------
 static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
-    mrc_dataset *d;
+    mrc_dataset *d = NULL;
     MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
@@ -38501,11 +38775,10 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
             out->rows += (size_t)c.rows[side][i].feature.length;
         }
     }
-    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
+    double unused;
+    int good = mrc__loss_counts(c.loss, desc->max_loss);
+    if (s == MRC_OK && good) s = mrc__optimizer_step(ctx, o, desc->lr, NULL);
+    if (s == MRC_OK && good) s = mrc__optimizer_report(ctx, o, &unused, out);
     if (!good) out->skipped = 1;
     mrc__contrast_free(&c);
     if (s == MRC_OK && good) return MRC_OK;

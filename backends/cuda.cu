@@ -280,19 +280,32 @@ static size_t mrc_cuda_linear_bwd_scratch(mrc_backend *be, const mrc_linear_bwd_
     return mrc_cuda_map_scratch<T>((mrc_cuda *)be->self, g->n, g->in, g->out);
 }
 
+// dz over the saved z, and with it the bias's gradient; *dbias then is no longer wanted.
+template <class T>
+static mrc_status mrc_cuda_linear_dz(mrc_cuda *c, const mrc_linear_bwd_args *g, mrc_out *dbias) {
+    const mrc_cuda_matrix<T> z = mrc_cuda_into<T>(g->z);
+    const mrc_cuda_matrix<const T> dy = mrc_cuda_from<T>(g->dy);
+    // One tensor for two gradients: they are finished in the order of the struct.
+    if (dbias->data && dbias->data != g->dx.data && dbias->data != g->dweight.data) {
+        const mrc_cuda_targets t = { { (float *)dbias->data, NULL }, { dbias->accumulate, 0 } };
+        dbias->data = NULL;
+        return mrc_cuda_row_sums(c, mrc_cuda_act_sum<T>{ (int)g->act, z, dy }, g->n, g->out, t);
+    }
+    if (g->n == 0 || g->out == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_act_dz<T>),
+                                        mrc_cuda_blocks(g->n * g->out, MRC_CUDA_BLOCK),
+                                        MRC_CUDA_BLOCK, 0, c->stream, g->n, g->out, (int)g->act, z,
+                                        dy));
+}
+
 template <class T>
 static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_in dz = g->dy;
+    mrc_out dbias = g->dbias;
     if (g->act != MRC_ACT_NONE) {
         dz = { g->z.dtype, g->z.ld, g->z.data };
-        if (g->n && g->out) {
-            MRC_CUDA_TRY(mrc_cuda_check(
-                c, MRC_LAUNCH((mrc_cuda_act_dz<T>),
-                              mrc_cuda_blocks(g->n * g->out, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
-                              c->stream, g->n, g->out, (int)g->act, mrc_cuda_into<T>(g->z),
-                              mrc_cuda_from<T>(g->dy))));
-        }
+        MRC_CUDA_TRY(mrc_cuda_linear_dz<T>(c, g, &dbias));
     }
     if (g->dx.data) {
         const mrc_cuda_product p = mrc_cuda_dx_of(g->n, g->in, g->out, dz, g->weight, g->dx);
@@ -302,7 +315,7 @@ static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_
         const mrc_cuda_product p = mrc_cuda_dw_of(g->n, g->in, g->out, dz, g->x, g->dweight);
         MRC_CUDA_TRY(mrc_cuda_multiply(T(), c, &p, g->workspace));
     }
-    return mrc_cuda_bias_gradient<T>(c, dz, g->n, g->out, g->dbias);
+    return mrc_cuda_bias_gradient<T>(c, dz, g->n, g->out, dbias);
 }
 
 //==============================================================================

@@ -21,7 +21,7 @@
 #ifndef MRC_CUDA_ATTENTION_CUH
 #define MRC_CUDA_ATTENTION_CUH
 #include "attention_tc.cuh"
-#include <type_traits>
+#include "attention_wide.cuh"
 
 template <int D, int BQ> struct mrc_cuda_fwd_tiles {
     float q[BQ][D + 4], k[MRC_CUDA_KEYS][D + 4], v[MRC_CUDA_KEYS][D + 4];
@@ -177,12 +177,6 @@ __device__ __forceinline__ void mrc_cuda_row_again(const mrc_cuda_attention<T> &
         p[j] = there ? expf(score - lse) : 0;
         dp[j] *= keep[j];
     }
-}
-
-// Of a row of the block's head; 0 past the end.
-__device__ __forceinline__ float mrc_cuda_of_row(const float *from, size_t ld,
-                                                 const mrc_cuda_span &q, int row) {
-    return row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
 }
 
 template <class T, int D, int BQ, bool EXTRA>
@@ -566,6 +560,27 @@ static mrc_status mrc_cuda_attend_tables(mrc_cuda *c, const mrc_attention_bwd_ar
     return mrc_cuda_table_gradients(c, g, a);
 }
 
+// Heads of up to 64 columns in f32: see attention_wide.cuh.
+static mrc_status mrc_cuda_attend_wide(mrc_cuda *c, mrc_cuda_attention<float> a,
+                                       size_t max_length) {
+    const size_t shared = sizeof(mrc_cuda_wide_fwd);
+    unsigned grid;
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, MRC_CUDA_WIDE, MRC_CUDA_WIDE, &grid));
+    if (grid == 0) return MRC_OK;
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_wide_fwd, shared));
+    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_attention_wide_fwd, grid, MRC_CUDA_WIDE_FWD,
+                                        shared, c->stream, a));
+}
+static mrc_status mrc_cuda_attend_wide_bwd(mrc_cuda *c, mrc_cuda_attention<float> a) {
+    const size_t shared = sizeof(mrc_cuda_wide_bwd);
+    unsigned grid;
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, 1, 1, MRC_CUDA_WIDE, &grid));
+    if (grid == 0) return MRC_OK;
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_wide_bwd, shared));
+    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_attention_wide_bwd, grid, MRC_CUDA_WIDE_BWD,
+                                        shared, c->stream, a));
+}
+
 // What forward and backward have in common; their args have the same names for it.
 template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_of(const Args *g) {
     mrc_cuda_attention<T> a = {};
@@ -625,6 +640,7 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
     if (extra) return mrc_cuda_attend<T, 64, 64, true>(c, a, g->max_length);
     if constexpr (!half) {
         if (g->d <= 32) return mrc_cuda_attend<T, 32, 32, false>(c, a, g->max_length);
+        if (mrc_cuda_wide_fits(a)) return mrc_cuda_attend_wide(c, a, g->max_length);
         if (g->d <= 64) return mrc_cuda_attend<T, 64, 64, false>(c, a, g->max_length);
         return mrc_cuda_attend<T, 128, 32, false>(c, a, g->max_length);
     }
@@ -667,6 +683,10 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     if constexpr (!half) {
         if (!extra && g->d <= 32) {
             return mrc_cuda_attend_bwd<T, 32, 32, false>(c, a, g->max_length);
+        }
+        if (!extra && mrc_cuda_wide_fits(a) && mrc_cuda_wide_pays(c, a.n_sequences, a.heads)
+            && sizeof(mrc_cuda_wide_bwd) <= c->shared_limit) {
+            return mrc_cuda_attend_wide_bwd(c, a);
         }
         if (!extra && want <= c->shared_limit) {
             return g->d <= 64 ? mrc_cuda_attend_bwd<T, 64, 64, false>(c, a, g->max_length)

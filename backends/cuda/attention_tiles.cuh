@@ -3,6 +3,7 @@
 #ifndef MRC_CUDA_ATTENTION_TILES_CUH
 #define MRC_CUDA_ATTENTION_TILES_CUH
 #include "elementwise.cuh"
+#include <type_traits>
 
 enum { MRC_CUDA_KEYS = 32, MRC_CUDA_WEIGHTS = MRC_CUDA_KEYS + 4 };
 
@@ -134,6 +135,12 @@ __device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
             }
         }
     }
+}
+
+// Of a row of the block's head; 0 past the end.
+__device__ __forceinline__ float mrc_cuda_of_row(const float *from, size_t ld,
+                                                 const mrc_cuda_span &q, int row) {
+    return row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
 }
 
 // y_i . dy_i of a row of the block's head, by the 8 threads that share it; 0 past the end.

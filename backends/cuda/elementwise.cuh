@@ -151,21 +151,33 @@ static mrc_status mrc_cuda_fold_run(mrc_backend *be, const mrc_fold_args *a) {
 //==============================================================================
 typedef struct mrc_cuda_targets { float *to[2]; int accumulate[2]; } mrc_cuda_targets;
 
-// f(r, c, v) gives N values.  A block has 32 columns, its 32 warps a row each in turn, eight of
-// them under way; then the warps' sums are added in their order.
+// f.load(r, c) reads what f.give(r, c, .., v) makes N values of.  A block has 32 columns, its 32
+// warps a row each in turn, eight of them under way; then the warps' sums are added in their order.
 template <class F>
 __global__ void __launch_bounds__(1024) mrc_cuda_sum_rows(F f, int rows, int cols,
                                                           mrc_cuda_targets t) {
     struct partial { float v[F::N][32][33]; };
     MRC_DYN_SMEM(partial, s);
+    enum { AT_ONCE = 8 };
     const int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32;
     const int c = (int)blockIdx.x * 32 + x;
     float sum[F::N] = {};
-#pragma unroll 8
-    for (int r = y; r < rows; r += 32) {
-        float v[F::N] = {};
-        if (c < cols) f((size_t)r, (size_t)c, v);
-        for (int k = 0; k < F::N; k++) sum[k] += v[k];
+    for (int first = y; first < rows; first += 32 * AT_ONCE) {
+        typename F::read held[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int r = first + 32 * i;
+            held[i] = {};
+            if (c < cols && r < rows) held[i] = f.load((size_t)r, (size_t)c);
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int r = first + 32 * i;
+            float v[F::N] = {};
+            if (c < cols && r < rows) f.give((size_t)r, (size_t)c, held[i], v);
+#pragma unroll
+            for (int k = 0; k < F::N; k++) sum[k] += v[k];
+        }
     }
     for (int k = 0; k < F::N; k++) s->v[k][y][x] = sum[k];
     __syncthreads();
@@ -189,9 +201,27 @@ static mrc_status mrc_cuda_row_sums(mrc_cuda *c, F f, size_t rows, size_t cols,
 
 template <class T> struct mrc_cuda_plain_sum {
     enum { N = 1 };
+    typedef T read;
     mrc_cuda_matrix<const T> m;
-    __device__ __forceinline__ void operator()(size_t r, size_t c, float (&v)[1]) const {
-        v[0] = mrc_cuda_get(m.at(r, c));
+    __device__ __forceinline__ T load(size_t r, size_t c) const { return *m.at(r, c); }
+    __device__ __forceinline__ void give(size_t, size_t, T held, float (&v)[1]) const {
+        v[0] = (float)held;
+    }
+};
+// dz over z, as mrc_cuda_act_dz() makes it, and its sums.
+template <class T> struct mrc_cuda_act_sum {
+    enum { N = 1 };
+    struct read { T z, dy; };
+    int act;
+    mrc_cuda_matrix<T> z;
+    mrc_cuda_matrix<const T> dy;
+    __device__ __forceinline__ read load(size_t r, size_t c) const {
+        return { *z.at(r, c), *dy.at(r, c) };
+    }
+    __device__ __forceinline__ void give(size_t r, size_t c, read held, float (&v)[1]) const {
+        const T dz = (T)((float)held.dy * mrc_cuda_act_slope(act, (float)held.z));
+        if (!MRC_BUG(ACT_SUM)) *z.at(r, c) = dz;
+        v[0] = (float)dz;
     }
 };
 template <class T>
@@ -310,11 +340,15 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_nor
 
 template <class T> struct mrc_cuda_norm_sums {          // of dweight and dbias
     enum { N = 2 };
+    struct read { T x, dy; };
     mrc_cuda_matrix<const T> x, dy;
     const float *mean, *rstd;
-    __device__ __forceinline__ void operator()(size_t r, size_t c, float (&v)[2]) const {
-        v[1] = mrc_cuda_get(dy.at(r, c));
-        v[0] = v[1] * ((mrc_cuda_get(x.at(r, c)) - mean[r]) * rstd[r]);
+    __device__ __forceinline__ read load(size_t r, size_t c) const {
+        return { *x.at(r, c), *dy.at(r, c) };
+    }
+    __device__ __forceinline__ void give(size_t r, size_t, read held, float (&v)[2]) const {
+        v[1] = (float)held.dy;
+        v[0] = v[1] * (((float)held.x - mean[r]) * rstd[r]);
     }
 };
 

@@ -4,7 +4,7 @@
 
 // Forward needs no cells; backward's are z dh of a sequence's last step, (B, 2 H).
 struct gru_cell {
-    enum { GATES = 3, PIECES = 2 };
+    enum { GATES = 3, PIECES = 2, CHIP = 0 };
     static rnn_piece piece(int k) { return k ? rnn_piece{ 2, 1, 3 } : rnn_piece{ 0, 2, 0 }; }
 
     // sums[g]: W_hh h of gate g.

@@ -12,8 +12,9 @@
 // forward() and backward(), and the pieces of W_ih's rows.  Gates of a row are 4 H wide in each
 // direction whatever CELL is, those that meet the state first.
 //
-// Two kinds of sweep.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in registers, as
-// the tensor cores' fragments.  "Shared" (any size and type): W_hh in shared memory in slices of
+// Three kinds of sweep.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in registers, as
+// the tensor cores' fragments.  "On the chip" (an LSTM in f32 of large hidden sizes): rnn_chip.cuh.
+// "Shared" (any size and type): W_hh in shared memory in slices of
 // 128 columns, as many as fit; the others are read again in every step.  A sweep of one block per
 // direction needs no barrier and is an ordinary launch.  Which is chosen depends on shapes and on
 // the device, and each sums in an order of its own: bits are the same for the same device.
@@ -53,6 +54,7 @@ typedef struct rnn_sweep {
     const void *dy, *state;             // state: y of the forward pass, where CELL wants it
     size_t ld_state;
     float *cells;                       // CELL's own
+    float *parts;                       // of rnn_chip.cuh, backward
     unsigned *barrier;                  // (2), 0 before the launch
     int vectors;                        // f32 whose rows can be read four at a time
 } rnn_sweep;
@@ -624,8 +626,14 @@ static bool rnn_sizes(mrc_cuda *c, const rnn_sweep &a, int *e) {
     default: return false;
     }
 }
+// See rnn_chip.cuh.
+template <bool BACKWARD> static bool rnn_on_chip(mrc_cuda *c, const rnn_sweep &a, int *e);
 template <class CELL, bool BACKWARD>
-static bool rnn_in_registers(float, mrc_cuda *, const rnn_sweep &, int *) { return false; }
+static bool rnn_in_registers(float, mrc_cuda *c, const rnn_sweep &a, int *e) {
+    if constexpr (CELL::CHIP) return rnn_on_chip<BACKWARD>(c, a, e);
+    (void)c, (void)a, (void)e;
+    return false;
+}
 template <class CELL, bool BACKWARD>
 static bool rnn_in_registers(__half, mrc_cuda *c, const rnn_sweep &a, int *e) {
     return c->path < 80 ? rnn_sizes<__half, CELL, 70, BACKWARD>(c, a, e)
@@ -860,6 +868,7 @@ static mrc_status rnn_bwd(mrc_backend *be, const Args *a, float *cells) {
     if (!rnn_counts(a->n, a->n_sequences, a->in, h)) return MRC_ERR_UNSUPPORTED;
     T *before = (T *)((char *)a->workspace + rnn_list_bytes(a->n_sequences));
     rnn_sweep s = {};
+    s.parts = (float *)((char *)a->workspace + rnn_bwd_bytes<T>(a));
     s.h = (int)h;
     s.gates = a->gates.data;
     s.cells = cells;

@@ -21,11 +21,20 @@
     X(SCORE_SUM, SCORE_LOSS, "the last column is left out")                                        \
     X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
     X(SUM_ROWS, LINEAR, "a bias' gradient lacks the first warp's rows")                            \
+    X(ACT_SUM, LINEAR, "an activation's slope is in the bias' gradient alone")                     \
     X(EMBEDDING_FEW, EMBEDDING, "a table of few rows lacks what the first warp summed")            \
     X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
     X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
     X(RNN_AHEAD, LSTM, "a slice of W_hh and its vectors come twice")                               \
+    X(CHIP_REST, LSTM, "words of W_hh in shared memory are all the first")                         \
+    X(CHIP_STAGED, LSTM, "h is multiplied before all of it is staged")                             \
+    X(CHIP_AHEAD, LSTM, "z fetched ahead is the last step's")                                      \
+    X(CHIP_ROWS, LSTM, "backward's words of W_hh in shared memory are all the first")              \
+    X(CHIP_DZ, LSTM, "dz is multiplied before all of it stands")                                   \
     X(DELTA, ATTENTION, "delta is lost")                                                           \
+    X(WIDE_DELTA, ATTENTION, "delta is lost where a block has a whole head")                       \
+    X(WIDE_REUSE, ATTENTION, "a tile of keys is overwritten while weights are read there")         \
+    X(WIDE_EXCHANGE, ATTENTION, "half a tile's scores are read before they stand")                 \
     X(WINDOW, ATTENTION, "the window is wider by one")                                             \
     X(WINDOW_NEAR, ATTENTION, "the window's first tile is left out")                               \
     X(WINDOW_FAR, ATTENTION, "the window's last tile is left out")                                 \
@@ -46,6 +55,10 @@
     X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
     X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
+// Caught by tests/unit/test_kernels.c.
+#define MRC_KERNEL_BUGS(X)                                                                         \
+    X(STEP_LOSS, "", "the weights move after any loss")
+
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
@@ -58,12 +71,14 @@
 #define MRC_COUNT_BUGS(X)                                                                          \
     X(NARROW, "add_norm", "rows of a norm are read and written by single elements")                \
     X(TC_SWIZZLE, "linear f16", "chunks of a product's rows of k keep their places")               \
+    X(WIDE_PLACES, "attention", "chunks of attention's rows keep their places")                    \
     X(BAND_ORDER, "disentangled", "rows of a band stand in order: threads meet in banks")
 
 enum {
     MRC_BUG_NONE,
 #define MRC_X(name, op, what) MRC_BUG_##name,
-    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
+    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_KERNEL_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X)
+    MRC_COUNT_BUGS(MRC_X)
 #undef MRC_X
     MRC_BUG_COUNT
 };

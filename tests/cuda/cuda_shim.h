@@ -743,6 +743,7 @@ static inline unsigned __ballot_sync(unsigned m, int pred) {
     });
     return a.o;
 }
+static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
 static inline int __all_sync(unsigned m, int p) { return !__ballot_sync(m, !p); }
 
@@ -919,7 +920,11 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToDevice,
     cudaMemcpyDefault
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+enum { cudaSharedmemCarveoutMaxShared = 100 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
@@ -1057,6 +1062,9 @@ static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, 
     return cudaSuccess;
 }
 template <class F>
-static inline cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int bytes) {
+static inline cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute which, int bytes) {
+    if (which == cudaFuncAttributePreferredSharedMemoryCarveout) {
+        return bytes >= -1 && bytes <= 100 ? cudaSuccess : cudaErrorInvalidValue;
+    }
     return (size_t)bytes <= mrc_shim::max_smem() ? cudaSuccess : cudaErrorInvalidValue;
 }

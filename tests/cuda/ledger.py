@@ -35,7 +35,17 @@ BARS = {
         (r"mrc_cuda_attention_tc_dq<.*, 70>", "blocks", ">=", 2),
         (r"mrc_cuda_attention_tc_dkv<.*, 70>", "blocks", ">=", 2),
         (r"mrc_cuda_attention_tc_.*, 70>", "hmma_share", ">=", 0.3),
+        (r"mrc_cuda_attention_wide_fwd", "threads", "=", 128),
+        (r"mrc_cuda_attention_wide_fwd", "blocks", ">=", 2),
+        (r"mrc_cuda_attention_wide_bwd", "threads", "=", 256),
+        (r"mrc_cuda_attention_wide_bwd", "blocks", ">=", 1),
+        (r"mrc_cuda_attention_wide_", "ffma_share", ">=", 0.85),
+        (r"mrc_cuda_attention_wide_", "ffma_per_lds", ">=", 10),
         (r"rnn_", "frame", "<=", 0),
+        (r"rnn_chip_", "spills", "<=", 0),
+        (r"rnn_chip_", "threads", "=", 256),
+        (r"rnn_chip_", "blocks", ">=", 1),
+        (r"rnn_chip_", "ffma_share", ">=", 0.7),
         (r"tc_gemm_kernel<", "spills", "<=", 0),
         (r"tc_gemm_kernel<__half, 70,", "frame", "<=", 0),
         (r"tc_gemm_kernel<__half, 70, 128,", "threads", "=", 128),
@@ -58,7 +68,8 @@ for arch in (80, 90):
     ]
 # Bytes that the launch asks for.
 SHARED = {r"mrc_cuda_gemm_whole<": 16896, r"mrc_cuda_attention_tc_fwd<": 30976,
-          r"mrc_cuda_attention_tc_": 41216, r"tc_gemm_kernel<.*, 70, 128,": 34816,
+          r"mrc_cuda_attention_tc_": 41216, r"mrc_cuda_attention_wide_fwd": 49152,
+          r"mrc_cuda_attention_wide_bwd": 98304, r"rnn_chip_fwd": 94480, r"rnn_chip_bwd": 67616, r"tc_gemm_kernel<.*, 70, 128,": 34816,
           r"tc_gemm_kernel<.*, 80, 128,": 52224}
 
 

@@ -10,8 +10,8 @@ blocks that fit on one processor: four in-order schedulers that issue one instru
 stall counts and scoreboards that the compiler wrote, pipes, one unit for shared and global memory
 whose time is the wavefronts of a request, block barriers.  Not in it: instruction caches, banks of
 registers, queues of DRAM, clocks under a limit of power.  Kernels that wait for memory or each other
-(sweeps, rows, the optimizer) stand as figures of their own: bytes over bandwidth, or a sum of
-latencies.  Times are predictions; none was measured.
+(sweeps in 16 bits, rows, the optimizer) stand as figures of their own: bytes over bandwidth, or a
+sum of latencies.  Times are predictions; none was measured.
 """
 import argparse
 import collections
@@ -24,9 +24,9 @@ from ledger import demangle, opcode, ptxas, sass, width
 
 MACHINES = {
     70: dict(name="V100", clock=1.38e9, sms=80, shared=98304, reserved=0, ffma=2, alu=2, hmma=2,
-             hmma_wait=12, lds=23, ldg=260, bandwidth=900e9),
+             hmma_wait=12, lds=23, ldg=260, bandwidth=900e9, l2=2.1e12),
     90: dict(name="H200", clock=1.755e9, sms=132, shared=233472, reserved=1024, ffma=1, alu=2,
-             hmma=6.4, hmma_wait=33, lds=25, ldg=280, bandwidth=4.8e12),
+             hmma=6.4, hmma_wait=33, lds=25, ldg=280, bandwidth=4.8e12, l2=5.5e12),
 }
 QUEUE = 6                                       # requests of a scheduler that wait for the unit
 
@@ -192,8 +192,8 @@ def program_of(m, body, conflicts):
     return out
 
 
-def main_loop(code):
-    """The largest loop with a barrier and products; addresses."""
+def main_loop(code, inner=False):
+    """The largest loop with a barrier and products, or the smallest; addresses."""
     found = []
     for address, text, _ in code:
         if opcode(text).split(".")[0] != "BRA":
@@ -205,7 +205,7 @@ def main_loop(code):
         body = {opcode(x[1]).split(".")[0] for x in code if start <= x[0] <= address}
         if "BAR" in body and body & {"FFMA", "HMMA", "LDS"}:
             found.append((address - start, start, address))
-    return max(found)[1:] if found else None
+    return (min if inner else max)(found)[1:] if found else None
 
 
 class Kernels:
@@ -232,12 +232,12 @@ class Kernels:
                           64 // warps))
 
     def turn(self, pattern, threads, blocks, conflicts=None, trips=lambda over: 1,
-             skip=lambda over: False):
+             skip=lambda over: False, inner=False):
         """Cycles of a turn of the main loop with so many blocks on a processor."""
         key = (pattern, blocks)
         if key not in self.known:
             code = self.code[self.find(pattern)]
-            start, end = main_loop(code)
+            start, end = main_loop(code, inner)
             body = executed(code, start, end, trips, skip)
             program = program_of(self.machine, body, conflicts or {})
             cycles, busy = simulate(self.machine, program, threads // 32, blocks)
@@ -260,10 +260,10 @@ class Kernels:
 #===================================================================================================
 LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
 
-# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps (a sum of
-# latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
+# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps in 16 bits
+# (a sum of latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
 OTHER = {
-    "V100 fp32": dict(attention=157, sweeps=105, rows=36, embedding=.8, optimizer=16, launches=3),
+    "V100 fp32": dict(rows=36, embedding=.8, optimizer=16, launches=3),
     "V100 fp16": dict(sweeps=25, rows=22, embedding=.8, optimizer=17, launches=4),
     "H200 bf16": dict(sweeps=7, rows=6, embedding=.4, optimizer=4, launches=1),
 }
@@ -372,6 +372,63 @@ def tc_attention(kernels, type_name, path):
     return total
 
 
+def f32_attention(kernels):
+    """The same in f32, where backward has a block for a head, in a loop in a loop."""
+    machine, tiles = kernels.machine, LENGTH // 64
+    pairs = ROWS // LENGTH * HEADS
+
+    def trips(over):
+        """A thread sums 2048 products of two tiles by 8 x 4, or 1024 by 4 x 4."""
+        n, loads = (sum(x.startswith(w) for x in over) for w in ("FFMA", "LDS"))
+        return max(1, (1024 if loads * 8 >= n else 2048) // n) if n else 1
+    total = 0
+    for name, threads, shared, blocks, turns in (
+            ("fwd", 128, 49152, pairs * tiles, tiles + 1),
+            ("bwd", 256, 98304, pairs, tiles * (tiles + 1))):
+        pattern = f"attention_wide_{name}"
+        at_once = kernels.blocks(pattern, threads, shared)
+        # A turn more than there are tiles stands for a block's start and end, of backward for each
+        # tile of keys.
+        cycles = kernels.busiest(blocks, at_once, lambda b: turns * kernels.turn(
+            pattern, threads, b, trips=trips, inner=True))
+        ms = LAYERS * cycles / machine["clock"] * 1e3
+        print(f"  attention {name}: {ms:.2f} ms a step, {at_once} blocks a processor")
+        total += ms
+    return total
+
+
+GRID_BARRIER = 1500             # cycles: a fence, an arrival, and the poll that sees the last one
+
+
+def f32_sweeps(kernels):
+    """Of the LSTM's two layers, one direction after the other: a step is what the simulator says of
+    a block, a grid barrier, and what all blocks ask of the L2 cache beside it, h of the step before
+    or, backward, all parts of dh, whose 13 floats touch 2.5 sectors."""
+    machine, sequences, total = kernels.machine, ROWS // LENGTH, 0
+    blocks = -(-HIDDEN // 13)
+
+    def trips(over):
+        n = {w: sum(x.startswith(w) for x in over) for w in ("BAR", "FFMA", "FADD", "LDG")}
+        if n["BAR"]:
+            return 1
+        if n["FFMA"] >= 400:
+            return sequences // 2               # pairs of sequences
+        return -(-blocks // 16) if n["LDG"] >= 16 and n["FADD"] >= 16 else 1
+
+    def skip(over):
+        """What only more sequences than a group has do, waiting for others, slow divisions."""
+        n = {w: sum(x.startswith(w) for x in over) for w in ("MEMBAR", "CALL", "SHFL", "LDG")}
+        return n["MEMBAR"] > 0 or 0 < n["CALL"] and len(over) < 16 \
+            or 0 < n["LDG"] <= 2 and len(over) < 20
+    for name, asked in (("fwd", sequences * HIDDEN * 4), ("bwd", blocks * sequences * 80)):
+        cycles = kernels.turn(f"rnn_chip_{name}", 256, 1, trips=trips, skip=skip) + GRID_BARRIER \
+            + asked * blocks / machine["l2"] * machine["clock"]
+        ms = 2 * 2 * LENGTH * cycles / machine["clock"] * 1e3
+        print(f"  sweep {name}: {cycles / machine['clock'] * 1e6:.1f} us a step, {ms:.1f} ms")
+        total += ms
+    return total
+
+
 def step(kernels, name, parts):
     parts = {**OTHER[name], **parts}
     spread = math.sqrt(sum((RANGE[k] * v) ** 2 for k, v in parts.items()))
@@ -419,7 +476,9 @@ def main():
         print(f"{passed} passed, {failed} failed")
         return failed > 0
     if a.arch == 70:
-        step(kernels, "V100 fp32", dict(products=f32_products(kernels)))
+        step(kernels, "V100 fp32", dict(products=f32_products(kernels),
+                                        attention=f32_attention(kernels),
+                                        sweeps=f32_sweeps(kernels)))
         step(kernels, "V100 fp16", dict(products=tc_products(kernels, "__half", 70),
                                         attention=tc_attention(kernels, "__half", 70)))
     else:

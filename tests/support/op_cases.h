@@ -37,6 +37,10 @@ typedef struct op_case {
 
 #define LINEAR_CASE(n, i, o) .op = MRC__OP_LINEAR, .n_in = 3, .ndim = { 2, 2, 1 },             \
     .shape = { { n, i }, { o, i }, { o } }
+// Three maps of one input, as query, key and value are.
+#define MAPS_CASE(n, i, o1, o2, o3) .op = MRC__OP_LINEAR, .n_in = 7,                           \
+    .ndim = { 2, 2, 1, 2, 1, 2, 1 },                                                           \
+    .shape = { { n, i }, { o1, i }, { o1 }, { o2, i }, { o2 }, { o3, i }, { o3 } }
 // Queries, keys and values side by side in one tensor; in three.
 #define ATTENTION_CASE(n, a, d) .op = MRC__OP_ATTENTION, .n_in = 3, .ndim = { 2, 2, 2 },       \
     .same = { [1] = 1, [2] = 1 },                                                              \
@@ -141,6 +145,9 @@ static const op_case cases[] = {
     { LINEAR_CASE(101, 3, 33), .act = MRC_ACT_GELU, .why = "m above one block" },
     { LINEAR_CASE(101, 70, 17), .act = MRC_ACT_GELU, .why = "m above one block, k and n odd" },
     { LINEAR_CASE(2, 3, 530), .why = "n above one block" },
+    { MAPS_CASE(6, 5, 3, 4, 2), .why = "three maps" },
+    { MAPS_CASE(33, 40, 32, 32, 32), .act = MRC_ACT_GELU, .why = "three maps, gelu" },
+    { MAPS_CASE(4, 5, 3, 3, 3), .same = { [3] = 2 }, .why = "two maps with one weight" },
     { LINEAR_CASE(0, 5, 3), .why = "no rows: the weight's gradient is written all the same" },
     { ATTENTION_CASE(12, 3, 5), .n_sequences = 3, .lengths = { 5, 0, 7 },
       .why = "odd sizes, an empty sequence" },
@@ -170,6 +177,8 @@ static const op_case cases[] = {
       .pads = { 7, 20, 0 }, .why = "heads of 16 in many tiles, dropout, pads" },
     { ATTENTION_CASE(70, 1, 48), .p = 0.1, .scale = 0.3, .n_sequences = 1, .lengths = { 70 },
       .why = "heads of 48, dropout, another scale" },
+    { QKV_ATTENTION_CASE(150, 2, 40), .p = 0.2, .n_sequences = 3, .lengths = { 129, 20, 1 },
+      .pads = { 7, 20, 0 }, .why = "heads of 40 in many tiles, dropout, pads" },
     { ATTENTION_CASE(12, 3, 5), .window = 2, .n_sequences = 3, .lengths = { 5, 0, 7 },
       .pads = { 0, 0, 2 }, .why = "a window, pads" },
     { ATTENTION_CASE(9, 1, 4), .window = 1, .n_sequences = 1, .lengths = { 9 }, .pads = { 6 },
@@ -225,6 +234,8 @@ static const op_case cases[] = {
       .pads = { 3, 0 }, .why = "three tensors, T above 64 with dropout" },
     { QKV_ATTENTION_CASE(6, 1, 4), .same = { [2] = 2 }, .n_sequences = 1, .lengths = { 6 },
       .why = "keys are the values: two gradients, one address" },
+    { QKV_ATTENTION_CASE(77, 2, 36), .same = { [1] = 1, [2] = 1 }, .n_sequences = 2,
+      .lengths = { 68, 9 }, .pads = { 0, 2 }, .why = "one tensor: three gradients, one address" },
     { ACT_CASE(GELU), .why = "odd sizes" },
     { ACT_CASE(GELU_TANH), .why = "odd sizes" },
     { ACT_CASE(RELU), .why = "odd sizes" },
@@ -289,6 +300,9 @@ static const op_case cases[] = {
     { LSTM_CASE(5, 7, 66), .n_sequences = 2, .lengths = { 3, 2 }, .why = "4 H above 256" },
     { LSTM_CASE(20, 5, 64), .n_sequences = 3, .lengths = { 12, 1, 7 },
       .why = "4 H in two slices, rows of four" },
+    { LSTM_CASE(24, 3, 64), .n_sequences = 6, .lengths = { 3, 8, 1, 4, 6, 2 },
+      .why = "hidden size 64, more sequences than are staged at once" },
+    { LSTM_CASE(9, 3, 60), .n_sequences = 2, .lengths = { 3, 6 }, .why = "hidden size 60" },
     { LSTM_CASE(0, 3, 2), .n_sequences = 1, .lengths = { 0 }, .why = "no rows" },
     { .op = MRC__OP_CROSS_ENTROPY, .n_in = 1, .ndim = { 1 }, .shape = { { 9 } }, .n_sequences = 4,
       .lengths = { 3, 1, 0, 5 }, .targets = { 2, 0, 0, -1 }, .denominator = { 2 },
@@ -540,7 +554,11 @@ static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, m
     switch (c->op) {
     case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
                                                      c->padding[1], dtype, &batch);
-    case MRC__OP_LINEAR:        return mrc_linear(ctx, in[0], in[1], in[2], c->act);
+    case MRC__OP_LINEAR:        return c->n_in == 3
+                                     ? mrc_linear(ctx, in[0], in[1], in[2], c->act)
+                                     : mrc__linear(ctx, in[0], (mrc__map[3]){
+                                           { in[1], in[2] }, { in[3], in[4] },
+                                           { in[5], in[6] } }, 3, c->act);
     case MRC__OP_ATTENTION:     return case_attention(ctx, c, in, &batch);
     case MRC__OP_GLU:           return mrc_glu(ctx, in[0], c->act);
     case MRC__OP_ROPE:          return mrc_rope(ctx, in[0], c->heads, c->size, 100, &batch);

@@ -663,6 +663,113 @@ static void test_cuda_bugs(const all_backends *all) {
 static void test_cuda_bugs(const all_backends *all) { (void)all; }
 #endif
 
+//==============================================================================
+// Maps of one input whose parameters are one piece of memory: one product, with the gradients of
+// three; in parts where one of them is frozen or has a gradient already
+//==============================================================================
+enum { JOINT_ROWS = 5, JOINT_WIDTH = 32, JOINT_SQUARE = JOINT_WIDTH * JOINT_WIDTH };
+typedef enum joint { JOINT_WHOLE, JOINT_FROZEN, JOINT_WRITTEN, JOINT_APART, JOINTS } joint;
+
+static size_t joint_calls;              // of linear_bwd
+static mrc_status (*joint_kernel)(mrc_backend *be, const mrc_linear_bwd_args *a);
+static mrc_status joint_counted(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    joint_calls++;
+    return joint_kernel(be, a);
+}
+
+static void joint_params(mrc_params *p, joint kind, mrc__map maps[3]) {
+    const size_t shape[2] = { JOINT_WIDTH, JOINT_WIDTH };
+    double values[JOINT_SQUARE];
+    char name[8];
+    for (int bias = 0; bias < 2; bias++) {
+        if (kind != JOINT_APART) {
+            CHECK(mrc__params_join(p, 3, JOINT_WIDTH, bias ? 1 : JOINT_WIDTH, MRC_DTYPE_F32,
+                                   MRC_DTYPE_F32) == MRC_OK, "join");
+        }
+        for (int k = 0; k < 3; k++) {
+            mrc_tensor **t = bias ? &maps[k].bias : &maps[k].weight;
+            float host[JOINT_SQUARE];
+            snprintf(name, sizeof name, "%d.%d", bias, k);
+            CHECK(mrc_param_new(p, t, name, MRC_DTYPE_F32, 2 - bias, shape) == MRC_OK, "%s", name);
+            for (int i = 0; i < JOINT_SQUARE; i++) {
+                values[i] = ((i * 7 + k * 13 + bias * 5) % 23 - 11) / 32.0;
+                host[i] = (float)values[i];
+            }
+            p->arena.be->upload(p->arena.be, (*t)->data, host, (*t)->numel * sizeof *host);
+        }
+    }
+    if (kind == JOINT_FROZEN) maps[1].weight->requires_grad = 0;
+}
+
+// The outputs of three maps and their gradients; apart: by three nodes.
+static void joint_run(mrc_backend *be, joint kind, int apart, float *y, float *grads) {
+    enum { N = JOINT_ROWS, H = JOINT_WIDTH };
+    const size_t shape[2] = { N, H }, whole[2] = { N, 3 * H };
+    double x[N * H], w[N * 3 * H], part[N * H];
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_params *p = NULL;
+    mrc__map maps[3];
+    CHECK(mrc_params_new(&p, be, NULL) == MRC_OK, "params");
+    joint_params(p, kind, maps);
+    for (int i = 0; i < N * H; i++) x[i] = (i * 5 % 17 - 8) / 16.0;
+    for (int i = 0; i < N * 3 * H; i++) w[i] = (i * 11 % 19 - 9) / 16.0;
+    mrc_tensor *in = test_tensor(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 1), x);
+    mrc_tensor *out[3] = { NULL }, *d[3], *extra = NULL;
+    if (!apart) out[0] = mrc__linear(ctx, in, maps, 3, MRC_ACT_NONE);
+    for (int k = 0; apart && k < 3; k++) {
+        out[k] = mrc_linear(ctx, in, maps[k].weight, maps[k].bias, MRC_ACT_NONE);
+    }
+    // backward comes to it first: the key's gradient has been written by then
+    if (kind == JOINT_WRITTEN) {
+        extra = mrc_linear(ctx, in, maps[1].weight, maps[1].bias, MRC_ACT_NONE);
+        mrc_grad_seed(ctx, extra, test_tensor(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0),
+                                              x));
+    }
+    for (int k = 0; k < (apart ? 3 : 1); k++) {
+        for (int i = 0; i < N * H; i++) part[i] = w[i / H * 3 * H + k * H + i % H];
+        d[k] = test_tensor(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, apart ? shape : whole, 0),
+                           apart ? part : w);
+        mrc_grad_seed(ctx, out[k], d[k]);
+        float host[N * 3 * H];
+        mrc_tensor_download(ctx, out[k], host);
+        for (int i = 0; apart && i < N * H; i++) y[i / H * 3 * H + k * H + i % H] = host[i];
+        if (!apart) memcpy(y, host, sizeof host);
+    }
+    CHECK(mrc_tape_backward(ctx, (mrc_mark){0}) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    be->download(be, grads, mrc_grad(ctx, in), N * H * sizeof *grads);
+    grads += N * H;
+    for (int k = 0; k < 3; k++, grads += JOINT_SQUARE + H) {
+        const void *g = mrc_grad(ctx, maps[k].weight);
+        if (g) be->download(be, grads, g, JOINT_SQUARE * sizeof *grads);
+        be->download(be, grads + JOINT_SQUARE, mrc_grad(ctx, maps[k].bias), H * sizeof *grads);
+    }
+    mrc_ctx_free(ctx);
+    mrc_params_free(p);
+}
+
+static void test_joint(mrc_backend *be) {
+    enum { Y = 3 * JOINT_ROWS * JOINT_WIDTH, X = JOINT_ROWS * JOINT_WIDTH,
+           G = X + 3 * (JOINT_SQUARE + JOINT_WIDTH) };
+    static const size_t calls[JOINTS] = { 1, 3, 4, 3 };         // WRITTEN: and the other map's own
+    static float y[2][Y], g[2][G];
+    mrc_kernels *k = &be->kernels[MRC_DTYPE_F32];
+    joint_kernel = k->linear_bwd;
+    for (joint kind = 0; kind < JOINTS; kind++) {
+        memset(g, 0, sizeof g);
+        joint_run(be, kind, 1, y[1], g[1]);
+        joint_calls = 0;
+        k->linear_bwd = joint_counted;
+        joint_run(be, kind, 0, y[0], g[0]);
+        k->linear_bwd = joint_kernel;
+        CHECK(joint_calls == calls[kind], "%s, joint %d: %zu calls of linear_bwd, expected %zu",
+              be->name, (int)kind, joint_calls, calls[kind]);
+        double off = 0;
+        for (int i = 0; i < Y; i++) off = fmax(off, fabs((double)y[0][i] - y[1][i]));
+        for (int i = 0; i < G; i++) off = fmax(off, fabs((double)g[0][i] - g[1][i]));
+        CHECK(off <= 2e-5, "%s, joint %d: off by %g", be->name, (int)kind, off);
+    }
+}
+
 // Under ThreadSanitizer the CUDA kernels whose threads share memory, as far as test_cuda's training
 // steps do not have them.
 static int test_cuda_races(void) {
@@ -692,6 +799,7 @@ int main(void) {
         covered[c->op]++;
     }
     test_axpby(&all);
+    for (int k = 0; k < all.n; k++) test_joint(all.be[k]);
     for (int op = 0; op < MRC__OP_COUNT; op++) {
         CHECK(covered[op], "%s has no case", mrc__ops[op].name);
     }
