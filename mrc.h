@@ -1236,7 +1236,7 @@ MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
 typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     mrc_vector_form form;
     mrc_similarity  similarity;     // cos: rows are normalised when they are written
-    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    int             graph;          // 1: an HNSW graph too (f32, bf16, int8; 2^31 vectors at most)
     size_t          m, ef_construction;     // of the graph; 0: 16, 200
     int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
     uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
@@ -1244,7 +1244,7 @@ typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     uint64_t        seed;           // of the graph's levels and of k-means
 } mrc_vectors_desc;
 // Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
-// codes and the recall of a graph are computed on ctx's backend.
+// codes is computed on ctx's backend, a graph on `threads` of its own.
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc);
 
@@ -1270,7 +1270,7 @@ typedef struct mrc_dense_config {
     size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
     size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
     size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
-    size_t   threads;               // 0: the processors online
+    size_t   threads;               // 0: the processors online; exact search has the backend's
 } mrc_dense_config;
 MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
 // The best passages of each query, best first, of equal ones the first: query q's are
@@ -2199,14 +2199,21 @@ typedef struct mrc_squares_args {
 // 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
 // 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
 // and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
-// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
-// of the parameters' own type, f32 where they have 16-bit copies.
+// step.  losses (n_units, n_losses), data NULL: none; the step's loss is their sum in doubles, row
+// after row.  If it is not finite, or above a max_loss above 0, nothing is counted, [1] is 1, and
+// the scale stays.  report (4) f64 is all that the host wants to know of a step, for one download:
+// the loss, the norm as it is stored, [1], the next scale (0: there is none).  Outputs with data
+// NULL are not wanted.  This kernel and the optimizers' stand in the table of the parameters' own
+// type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n;                                  // chunks
     mrc_in  squares;                            // f64
     double  max_norm;
     mrc_loss_scale loss_scale;
-    mrc_out norm, clip, inverse, state;
+    size_t  n_units, n_losses;
+    mrc_in  losses;                             // of the statistics' type
+    double  max_loss;
+    mrc_out norm, clip, inverse, state, report;
     void   *workspace;
 } mrc_grad_norm_args;
 
@@ -2301,7 +2308,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 4
+#define MRC_BACKEND_API 5
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -11390,6 +11397,13 @@ static mrc_status MRC__T(squares)(mrc_backend *be, const mrc_squares_args *a) {
     return MRC_OK;
 }
 
+static double MRC__T(step_loss)(const mrc_grad_norm_args *a) {
+    double loss = 0;
+    for (size_t j = 0; a->losses.data && j < a->n_units; j++) {
+        for (size_t k = 0; k < a->n_losses; k++) loss += MRC__T(at)(a->losses, j, k);
+    }
+    return loss;
+}
 static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
     const double scale = mrc__scalar_of((mrc_in){ MRC_DTYPE_F32, 0, a->loss_scale.scale.data });
     int32_t none[2] = {0}, *state = a->state.data ? a->state.data : none;
@@ -11402,9 +11416,17 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     mrc__put_scalar(a->norm, norm);
     mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
     mrc__put_scalar(a->inverse, norm > 0 && norm <= most ? 1 / norm : 0);
-    state[1] = !(norm <= most);
+    const double loss = MRC__T(step_loss)(a);
+    const int good = fabs(loss) <= DBL_MAX && !(a->max_loss > 0 && loss > a->max_loss);
+    state[1] = !good || !(norm <= most);
     state[0] += !state[1];
-    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    if (a->loss_scale.scale.data && good) mrc__loss_scale_update(&a->loss_scale, state[1]);
+    double *report = a->report.data;
+    if (!report) return MRC_OK;
+    report[0] = loss;
+    report[1] = (double)(MRC__REAL)norm;
+    report[2] = state[1];
+    report[3] = a->loss_scale.scale.data ? *(const float *)a->loss_scale.scale.data : 0;
     return MRC_OK;
 }
 
@@ -12204,6 +12226,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #define MRC__A_ROWS 4096            // rows of a packed at a time, at most
 #define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
 #define MRC__B_BYTES ((size_t)512 << 10)    // of panels of b that a task multiplies, in L2
+#define MRC__TASK_WORK ((size_t)1 << 22)    // multiplications of a task: some 70 microseconds
 #define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
@@ -12741,7 +12764,23 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
     *scale = range / 255 + (float)MRC__T(sum)(poison);
     const float shift = magic + (float)*zero;
     *zero -= (int32_t)(flip & 0xff);
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+    size_t i = 0;
+#if defined(__x86_64__) && MRC__VEC_BYTES == 64
+    // Four vectors in one: both steps of packing saturate, so that nothing is clamped before.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (; form == MRC__QUADS && !flip && by < HUGE_VALF && i + 64 <= n; i += 64) {
+        __m512i q[4];
+        MRC__UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            const MRC__T(vec) v = MRC__T(load)(x + i + 16 * k) * by + shift;
+            q[k] = (__m512i)((MRC__T(uvec))v - 0x4b400000u);
+        }
+        const __m512i b = _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]),
+                                              _mm512_packs_epi32(q[2], q[3]));
+        _mm512_storeu_si512((char *)dst + i, _mm512_permutexvar_epi32(order, b));
+    }
+#endif
+    for (; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + shift;
         v = MRC__T(min)(top, MRC__T(max)(v, bottom));
         const MRC__T(uvec) u = ((MRC__T(uvec))v & 0xffu) ^ (flip & 0xff);
@@ -12785,11 +12824,30 @@ MRC__INLINE MRC__T(vec) MRC__T(dequantise)(const MRC__T(finish) *f, size_t r, si
 }
 #endif
 
+#if MRC__F32
+// One row of z becomes GELU of z to what 16 bits tell, in one pass.
+MRC__INLINE void MRC__T(finish_near)(const MRC__T(finish) *f, size_t r, float *to, size_t begin,
+                                     size_t end) {
+    for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+        if (f->scale) v = MRC__T(dequantise)(f, r, j, end - j, v);
+        v += MRC__T(load_n)(f->bias + j, end - j);
+        MRC__T(store_n)(to + j, MRC__T(gelu_near)(v), end - j);
+    }
+}
+#endif
+
 // Rows first to last of z; row_scale and row_zero begin at first.
 MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
                                             size_t last, size_t begin, size_t end) {
     for (size_t r = first; r < last; r++) {
         MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+#if MRC__F32
+        if (f->near && f->act == MRC_ACT_GELU && f->y == (MRC__REAL *)z.data) {
+            MRC__T(finish_near)(f, r - first, to, begin, end);
+            continue;
+        }
+#endif
         for (size_t j = begin; j < end; j += MRC__T(LANES)) {
             MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
 #if MRC__F32
@@ -13004,7 +13062,9 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
     job->row_tasks = mrc__ceil_div(job->rows, job->mc);
     size_t split = mrc__min(mrc__ceil_div(aim, job->row_tasks), b_panels), near = split;
     if (panel && job->mc < MRC__MC) near = mrc__ceil_div(b_panels * panel, MRC__B_BYTES);
-    split = mrc__min(split > near ? split : near, b_panels);
+    const size_t shares = mrc__ceil_div(mrc__min(job->mc, job->rows) * volume, MRC__TASK_WORK);
+    split = split > near ? split : near;
+    split = mrc__min(split > shares ? split : shares, b_panels);
     job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
     job->groups = mrc__ceil_div(job->nc, job->group_cols);
     job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
@@ -13464,12 +13524,13 @@ MRC__TARGET static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args 
 
 // ---- layer_norm, add_norm ----
 
-// One row: mean and rstd of x, y = (x - mean) * rstd * weight + bias.  `rest` is what rounding the
-// mean left over: it matters where the mean is much larger than the deviation.
-MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__REAL *weight,
-                                  const MRC__REAL *bias, size_t h, double eps, MRC__REAL *mean_out,
-                                  MRC__REAL *rstd_out) {
-    MRC__T(vec) sum = {0}, squares = {0}, rests = {0};
+// One row: mean and rstd of x, y = (x - mean) * rstd * weight + bias.  sum: of x, lane by lane.
+// `rest` is what rounding the mean left over: it matters where the mean is much larger than the
+// deviation.
+MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__T(vec) sum, MRC__REAL *y,
+                                  const MRC__REAL *weight, const MRC__REAL *bias, size_t h,
+                                  double eps, MRC__REAL *mean_out, MRC__REAL *rstd_out) {
+    MRC__T(vec) squares = {0}, rests = {0};
     if (eps < 0) {                                      // without statistics
         for (size_t i = 0; i < h; i += MRC__T(LANES)) {
             MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) * MRC__T(load_n)(weight + i, h - i);
@@ -13479,7 +13540,6 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
         if (rstd_out) *rstd_out = 1;
         return;
     }
-    for (size_t i = 0; i < h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, h - i);
     const MRC__REAL mean = (MRC__REAL)(MRC__T(sum)(sum) / (double)h);
     for (size_t i = 0; i < h; i += MRC__T(LANES)) {
         MRC__T(vec) d = MRC__T(load_n)(x + i, h - i) - mean;
@@ -13501,6 +13561,31 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
     if (rstd_out) *rstd_out = rstd;
 }
 
+// to = residual + dropout(x), one row; returns its sum, lane by lane.
+MRC__INLINE MRC__T(vec) MRC__T(add_row)(const MRC__REAL *x, const MRC__REAL *residual,
+                                        MRC__REAL *to, size_t h, const mrc_dropout_mask *mask,
+                                        const uint32_t where[3]) {
+    const int keeps = mask->threshold == 0 && !(mask->scale > 1 || mask->scale < 1);
+    MRC__T(vec) sum = {0};
+    for (size_t i = 0; keeps && i < h; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) + MRC__T(load_n)(residual + i, h - i);
+        MRC__T(store_n)(to + i, v, h - i);
+        sum += v;
+    }
+    for (size_t i = 0; !keeps && i < h; i += MRC__T(COLS)) {
+        MRC__T(vec) keep[2];
+        MRC__T(factors)(mask, where, i, keep);
+        for (size_t k = 0, j = i; k < 2 && j < h; k++, j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(x + j, h - j);
+            v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v * keep[k], (MRC__T(vec)){0});
+            v += MRC__T(load_n)(residual + j, h - j);
+            MRC__T(store_n)(to + j, v, h - j);
+            sum += v;
+        }
+    }
+    return sum;
+}
+
 MRC__TARGET static void MRC__T(add_norm_task)(void *arg, size_t task, size_t worker) {
     const mrc_add_norm_fwd_args *a = arg;
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
@@ -13512,17 +13597,9 @@ MRC__TARGET static void MRC__T(add_norm_task)(void *arg, size_t task, size_t wor
         const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
         const MRC__REAL *x = MRC__T(row)(a->x, r), *residual = MRC__T(row)(a->residual, r);
         MRC__REAL *to = MRC__T(out_row)(u, r), *mean = a->mean.data, *rstd = a->rstd.data;
-        for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
-            MRC__T(vec) keep[2];
-            MRC__T(factors)(&a->mask, where, i, keep);
-            for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
-                MRC__T(vec) v = MRC__T(load_n)(x + j, a->h - j);
-                v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v * keep[k], (MRC__T(vec)){0});
-                MRC__T(store_n)(to + j, v + MRC__T(load_n)(residual + j, a->h - j), a->h - j);
-            }
-        }
-        MRC__T(norm_row)(to, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h, a->eps,
-                         mean ? mean + r : NULL, rstd ? rstd + r : NULL);
+        const MRC__T(vec) sum = MRC__T(add_row)(x, residual, to, a->h, &a->mask, where);
+        MRC__T(norm_row)(to, sum, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h,
+                         a->eps, mean ? mean + r : NULL, rstd ? rstd + r : NULL);
     }
 }
 
@@ -13540,9 +13617,11 @@ MRC__TARGET static void MRC__T(layer_norm_task)(void *arg, size_t task, size_t w
     MRC__REAL *mean = a->mean.data, *rstd = a->rstd.data;
     (void)worker;
     for (size_t r = first; r < last; r++) {
-        MRC__T(norm_row)(MRC__T(row)(a->x, r), MRC__T(out_row)(a->y, r), a->weight.data,
-                         a->bias.data, a->h, a->eps, mean ? mean + r : NULL,
-                         rstd ? rstd + r : NULL);
+        const MRC__REAL *x = MRC__T(row)(a->x, r);
+        MRC__T(vec) sum = {0};
+        for (size_t i = 0; i < a->h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, a->h - i);
+        MRC__T(norm_row)(x, sum, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h,
+                         a->eps, mean ? mean + r : NULL, rstd ? rstd + r : NULL);
     }
 }
 MRC__TARGET static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be,
@@ -16718,6 +16797,7 @@ struct mrc_optimizer {
     mrc__shards          shards;    // list NULL: each rank has everything
     int                  swapped;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *report;                // (4) f64, of the last step: see mrc_grad_norm_args
     mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
@@ -16811,7 +16891,7 @@ static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
 
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
-    const size_t two = 2;
+    const size_t two = 2, four = 4;
     const mrc_tensor *first = mrc_params_at(o->params, 0);
     mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
     if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
@@ -16825,7 +16905,8 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
         || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
         || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
         || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
-        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK) {
+        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK
+        || mrc_param_new(o->scalars, &o->report, "report", MRC_DTYPE_F64, 1, &four) != MRC_OK) {
         return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for %zu parameters", n);
     }
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
@@ -16994,8 +17075,12 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
     return chunks;
 }
 
-// The norm and the factor that clips, from the first n of the list.
-static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
+// The losses of a step on the backend, (units, each), for the optimizer to look at before it runs.
+typedef struct mrc__losses { mrc_in values; size_t units, each; double max; } mrc__losses;
+
+// The norm and the factor that clips, from the first n of the list; whether the step counts.
+static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype,
+                                      const mrc__losses *losses) {
     const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
     const size_t chunks = shards ? mrc__shards_chunks(ctx, shards)
                                  : mrc__optim_chunks(o->list, n);
@@ -17007,7 +17092,14 @@ static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, 
                     : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
-                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state),
+                                .report = mrc__flat_out(o->report) };
+    if (losses) {
+        norm.losses = losses->values;
+        norm.n_units = losses->units;
+        norm.n_losses = losses->each;
+        norm.max_loss = losses->max;
+    }
     if (o->loss_scale) {
         norm.loss_scale = (mrc_loss_scale){
             .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
@@ -17041,8 +17133,9 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
                        "load a checkpoint");
 }
 
-MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    MRC__ARG(ctx, !o);
+// losses: of the step, if it depends on them whether the weights move; or NULL.
+static mrc_status mrc__optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr,
+                                      const mrc__losses *losses) {
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -17054,13 +17147,31 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     }
     mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
     mrc_mark mark = mrc_tape_mark(ctx);
-    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype);
+    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype, losses);
     mrc_tape_rewind(ctx, mark);
     if (s == MRC_OK) s = mrc__optimizer_update(ctx, o, n, dtype);
     if (s == MRC_OK && o->ema) s = mrc__optimizer_average(ctx, o);
     if (s == MRC_OK && o->shards.list) s = mrc__shards_publish(ctx, o);
     if (s == MRC_OK) mrc_grad_clear(ctx);
     return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    MRC__ARG(ctx, !o);
+    return mrc__optimizer_step(ctx, o, lr, NULL);
+}
+
+// What the optimizer's last step has to report, by one download: the only wait of a step.  loss:
+// that of the losses it was given, else 0.
+static mrc_status mrc__optimizer_report(mrc_ctx *ctx, const mrc_optimizer *o, double *loss,
+                                        mrc_step_result *out) {
+    double report[4];
+    MRC__TRY(mrc_tensor_download(ctx, o->report, report));
+    *loss = report[0];
+    out->grad_norm = report[1];
+    out->skipped = report[2] != 0;
+    out->loss_scale = report[3];
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
@@ -30550,7 +30661,9 @@ static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_weights *
 //
 // A rank computes every n_ranks-th micro-batch; impl.fold adds up the gradients.  R-Drop runs each
 // micro-batch twice.  FGM (the adversary) runs all micro-batches again with the word embeddings
-// moved.  The losses are read from the device once in a step.
+// moved.  Whether a step counts is decided on the device, from its losses and gradients; the host
+// waits once, at the end, for four numbers.  With several ranks it waits for the losses too, as
+// they go from rank to rank through the host.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -30698,7 +30811,7 @@ static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     return mrc__step_reached(ctx, s);
 }
 
-// The losses of all micro-batches, added in their order: one wait for the device a step.
+// The losses of all ranks' micro-batches, added in their order: a wait for the device.
 static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
     const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
     const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
@@ -30768,20 +30881,33 @@ static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *rea
          : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
 }
 
+// Whether the weights may move after such a loss; grad_norm says the same on the device.
+static int mrc__loss_counts(double loss, double max_loss) {
+    return fabs(loss) <= DBL_MAX && !(max_loss > 0 && loss > max_loss);
+}
+
 static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
     const mrc_step_desc *desc = step->desc;
+    const mrc_dtype stat = mrc__stat_dtype(step->m->weights->word->dtype);
+    const mrc__losses losses = { { stat, 3, ctx->flat.losses }, step->units,
+                                 desc->objective.rdrop_alpha > 0 ? 3 : 1, desc->max_loss };
+    double loss;
     MRC__TRY(mrc__step_pass(ctx, step));
-    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
-    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (*good) {
-        MRC__TRY(mrc__step_gather(ctx, step));
-        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
-        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
-        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    if (ctx->comm) {
+        MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+        *good = mrc__loss_counts(out->loss, desc->max_loss);
     }
-    if (step->o->loss_scale) {
-        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    if (!*good) {
+        return step->o->loss_scale
+             ? mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale) : MRC_OK;
     }
+    MRC__TRY(mrc__step_gather(ctx, step));
+    if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+    MRC__TRY(mrc__optimizer_step(ctx, step->o, desc->lr, ctx->comm ? NULL : &losses));
+    MRC__TRY(mrc__optimizer_report(ctx, step->o, &loss, out));
+    if (!ctx->comm) out->loss = loss;
+    *good = mrc__loss_counts(out->loss, desc->max_loss);
+    if (!*good) out->grad_norm = 0;
     return MRC_OK;
 }
 
@@ -34205,8 +34331,9 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
 // change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
 // target, source) and merged into the list of each target.  From a list that is now too long, links
-// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
-// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
+// are chosen anew (ParlayANN: Manohar et al. 2024); those chosen together fit together, so
+// only pairs with a new one are compared.  Of equal distances the lower number comes first.  At the
+// end, vectors that cannot be reached from the entry point get a link if they can.
 //
 // The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
 // each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
@@ -34788,7 +34915,7 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
-#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+#define MRC__SCORE_QUERIES 504      // rows of queries at a time, whole tiles of every backend
 
 typedef struct mrc__scores {
     mrc_ctx     *ctx;
@@ -35784,11 +35911,20 @@ static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
     }
 }
 
+// Products and their selection take turns a thousand times a second.  On the threads that have made
+// the product nobody has to be woken in between.
+static mrc__pool *mrc__exact_pool(const mrc_dense *d) {
+    const mrc_backend *be = d->ctx->be;
+    if (be->destroy != mrc__host_destroy || be->self != (const void *)be) return d->pool;
+    mrc__pool *pool = ((const mrc__host_backend *)be->self)->pool;
+    return pool ? pool : d->pool;
+}
+
 static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
     mrc__search *s = user;
     s->block = block;
     s->scores = scores;
-    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+    mrc__pool_run(mrc__exact_pool(s->d), s->count, s->count * s->d->scores.blocks[block].rows / 16,
                   s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
     return MRC_OK;
 }
@@ -38639,11 +38775,10 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
             out->rows += (size_t)c.rows[side][i].feature.length;
         }
     }
-    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
+    double unused;
+    int good = mrc__loss_counts(c.loss, desc->max_loss);
+    if (s == MRC_OK && good) s = mrc__optimizer_step(ctx, o, desc->lr, NULL);
+    if (s == MRC_OK && good) s = mrc__optimizer_report(ctx, o, &unused, out);
     if (!good) out->skipped = 1;
     mrc__contrast_free(&c);
     if (s == MRC_OK && good) return MRC_OK;

@@ -41,9 +41,13 @@ static inline mrc_status mrc_cuda_check(mrc_cuda *c, int error) {
         if (status_ != MRC_OK) return status_;                                                     \
     } while (0)
 
-// Lets a kernel have more than the 48 KiB of shared memory that every block may.
+// Lets a kernel have more than the 48 KiB of shared memory that every block may; and asks that a
+// processor's memory be shared memory, not cache: how many of its blocks run at once depends on it.
 template <class K> static mrc_status mrc_cuda_allow(mrc_cuda *c, K *kernel, size_t bytes) {
     if (bytes > c->shared_limit) return MRC_ERR_UNSUPPORTED;
+    MRC_CUDA_TRY(mrc_cuda_check(
+        c, cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                cudaSharedmemCarveoutMaxShared)));
     if (bytes <= 48 << 10) return MRC_OK;
     return mrc_cuda_check(
         c, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));

@@ -221,6 +221,8 @@ static int mrc_cuda_whole_launch(mrc_cuda *c, mrc_cuda_gemm_args g, size_t parts
     }
     const dim3 grid((unsigned)(g.m / MRC_CUDA_WHOLE), (unsigned)(g.n / MRC_CUDA_WHOLE),
                     (unsigned)parts);
+    if (mrc_cuda_allow(c, mrc_cuda_gemm_whole<A_BY_K, B_BY_K, END>,
+                       sizeof(mrc_cuda_whole_slices)) != MRC_OK) return cudaErrorInvalidValue;
     return MRC_LAUNCH((mrc_cuda_gemm_whole<A_BY_K, B_BY_K, END>), grid, 256,
                       sizeof(mrc_cuda_whole_slices), c->stream, g);
 }

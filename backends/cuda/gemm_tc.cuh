@@ -496,43 +496,42 @@ template <class T> __global__ void tc_sum_kernel(tc_args g, const float *from, i
 // Host: which kernel
 //==============================================================================
 template <class T, int ARCH, int BM, int BN, int WM, int WN, bool A_BY_K, bool B_BY_K>
-static int tc_launch(const tc_args &g, int parts, cudaStream_t stream) {
+static int tc_launch(mrc_cuda *c, const tc_args &g, int parts) {
     const size_t smem = (ARCH == 70 ? 2 : 3)
                       * ((size_t)tc_tile<T, BM, A_BY_K>::BYTES + tc_tile<T, BN, B_BY_K>::BYTES);
     const int tiles = (g.m + BM - 1) / BM * ((g.n + BN - 1) / BN);
-    int e = (int)cudaFuncSetAttribute(tc_gemm_kernel<T, ARCH, BM, BN, WM, WN, A_BY_K, B_BY_K>,
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
-    if (e) return e;
+    auto *kernel = tc_gemm_kernel<T, ARCH, BM, BN, WM, WN, A_BY_K, B_BY_K>;
+    if (mrc_cuda_allow(c, kernel, smem) != MRC_OK) return cudaErrorInvalidValue;
     return MRC_LAUNCH((tc_gemm_kernel<T, ARCH, BM, BN, WM, WN, A_BY_K, B_BY_K>),
                       dim3((unsigned)tiles, (unsigned)parts), BM / WM * (BN / WN) * 32, smem,
-                      stream, g);
+                      c->stream, g);
 }
 
 template <class T, int ARCH, bool A_BY_K, bool B_BY_K>
-static int tc_pick_tile(const tc_args &g, int large, int parts, cudaStream_t stream) {
-    return large ? tc_launch<T, ARCH, 128, 128, 64, 64, A_BY_K, B_BY_K>(g, parts, stream)
-                 : tc_launch<T, ARCH, 64, 64, 32, 32, A_BY_K, B_BY_K>(g, parts, stream);
+static int tc_pick_tile(mrc_cuda *c, const tc_args &g, int large, int parts) {
+    return large ? tc_launch<T, ARCH, 128, 128, 64, 64, A_BY_K, B_BY_K>(c, g, parts)
+                 : tc_launch<T, ARCH, 64, 64, 32, 32, A_BY_K, B_BY_K>(c, g, parts);
 }
 
 template <class T, int ARCH>
-static int tc_pick_form(const tc_args &g, bool a_by_k, bool b_by_k, int large, int parts,
-                        cudaStream_t stream) {
-    if (a_by_k && b_by_k) return tc_pick_tile<T, ARCH, true, true>(g, large, parts, stream);
-    if (a_by_k) return tc_pick_tile<T, ARCH, true, false>(g, large, parts, stream);
-    if (b_by_k) return tc_pick_tile<T, ARCH, false, true>(g, large, parts, stream);
-    return tc_pick_tile<T, ARCH, false, false>(g, large, parts, stream);
+static int tc_pick_form(mrc_cuda *c, const tc_args &g, bool a_by_k, bool b_by_k, int large,
+                        int parts) {
+    if (a_by_k && b_by_k) return tc_pick_tile<T, ARCH, true, true>(c, g, large, parts);
+    if (a_by_k) return tc_pick_tile<T, ARCH, true, false>(c, g, large, parts);
+    if (b_by_k) return tc_pick_tile<T, ARCH, false, true>(c, g, large, parts);
+    return tc_pick_tile<T, ARCH, false, false>(c, g, large, parts);
 }
 
 // Volta's instruction knows f16 alone.
-static int tc_pick_path(__half, const tc_args &g, int path, bool a_by_k, bool b_by_k, int large,
-                        int parts, cudaStream_t stream) {
-    return path < 80 ? tc_pick_form<__half, 70>(g, a_by_k, b_by_k, large, parts, stream)
-                     : tc_pick_form<__half, 80>(g, a_by_k, b_by_k, large, parts, stream);
+static int tc_pick_path(__half, mrc_cuda *c, const tc_args &g, bool a_by_k, bool b_by_k,
+                        int large, int parts) {
+    return c->path < 80 ? tc_pick_form<__half, 70>(c, g, a_by_k, b_by_k, large, parts)
+                     : tc_pick_form<__half, 80>(c, g, a_by_k, b_by_k, large, parts);
 }
 template <class T>
-static int tc_pick_path(T, const tc_args &g, int, bool a_by_k, bool b_by_k, int large, int parts,
-                        cudaStream_t stream) {
-    return tc_pick_form<T, 80>(g, a_by_k, b_by_k, large, parts, stream);
+static int tc_pick_path(T, mrc_cuda *c, const tc_args &g, bool a_by_k, bool b_by_k, int large,
+                        int parts) {
+    return tc_pick_form<T, 80>(c, g, a_by_k, b_by_k, large, parts);
 }
 
 static int tc_is_large(const mrc_cuda_product *p) {
@@ -580,8 +579,8 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     const uintptr_t at = (uintptr_t)g.c | (uintptr_t)g.z | (uintptr_t)g.parts
                        | (uintptr_t)g.bias.data;
     g.four = p->n % 4 == 0 && p->c.ld % 4 == 0 && p->z.ld % 4 == 0 && at % 16 == 0;
-    int e = tc_pick_path(T(), g, c->path, !p->a_transposed, p->b_transposed, tc_is_large(p),
-                         (int)parts, c->stream);
+    int e = tc_pick_path(T(), c, g, !p->a_transposed, p->b_transposed, tc_is_large(p),
+                         (int)parts);
     if (e || parts == 1) return mrc_cuda_check(c, e);
     g.parts = nullptr;
     const unsigned blocks = mrc_cuda_blocks(p->m * ((p->n + 3) / 4), 256);

@@ -76,10 +76,23 @@ __global__ static void mrc_cuda_chunk_squares(const mrc_cuda_tensor *tensors, in
 typedef struct mrc_cuda_norm_end {
     const double *parts;
     unsigned long long chunks;
-    double   max_norm;
+    double   max_norm, max_loss;
     float   *norm, *clip, *inverse, *scale;
     int32_t *state, *counts, growth_interval, hysteresis;
+    const float *losses;                // (n_units, n_losses), ld_losses from row to row, or NULL
+    size_t   n_units, n_losses, ld_losses;
+    double  *report;
 } mrc_cuda_norm_end;
+
+// The step's loss, and whether the step counts: as mrc_grad_norm_args says.
+__device__ static bool mrc_cuda_step_loss(const mrc_cuda_norm_end &a, double *loss) {
+    *loss = 0;
+    for (size_t j = 0; a.losses && j < a.n_units; j++) {
+        for (size_t k = 0; k < a.n_losses; k++) *loss += a.losses[j * a.ld_losses + k];
+    }
+    if (MRC_BUG(STEP_LOSS)) return true;
+    return fabs(*loss) <= 1.7976931348623157e308 && !(a.max_loss > 0 && *loss > a.max_loss);
+}
 
 // As mrc_loss_scale says.
 __device__ static void mrc_cuda_next_scale(const mrc_cuda_norm_end &a, bool overflow) {
@@ -103,14 +116,21 @@ __global__ static void mrc_cuda_finish_norm(mrc_cuda_norm_end a) {
     const double scale = a.scale ? *a.scale : 1, norm = sqrt(sum) / scale;
     const double clip = a.max_norm > 0 ? a.max_norm / (norm + 1e-6) : 1;
     const bool overflow = !(norm <= 3.402823466385288598e38);   // FLT_MAX; NaN too
+    double loss;
+    const bool good = mrc_cuda_step_loss(a, &loss), skipped = overflow || !good;
     if (a.norm) *a.norm = (float)norm;
     if (a.clip) *a.clip = (float)((clip < 1 ? clip : 1) / scale);
     if (a.inverse) *a.inverse = norm > 0 && !overflow ? (float)(1 / norm) : 0;
     if (a.state) {
-        a.state[1] = overflow;
-        a.state[0] += !overflow;
+        a.state[1] = skipped;
+        a.state[0] += !skipped;
     }
-    if (a.scale) mrc_cuda_next_scale(a, overflow);
+    if (a.scale && good) mrc_cuda_next_scale(a, overflow);
+    if (!a.report) return;
+    a.report[0] = loss;
+    a.report[1] = (float)norm;
+    a.report[2] = skipped;
+    a.report[3] = a.scale ? *a.scale : 0;
 }
 
 //==============================================================================
@@ -334,6 +354,12 @@ static mrc_status mrc_cuda_grad_norm_run(mrc_backend *be, const mrc_grad_norm_ar
     end.counts = (int32_t *)g->loss_scale.counts.data;
     end.growth_interval = g->loss_scale.growth_interval;
     end.hysteresis = g->loss_scale.hysteresis;
+    end.losses = (const float *)g->losses.data;
+    end.n_units = g->n_units;
+    end.n_losses = g->n_losses;
+    end.ld_losses = g->losses.ld;
+    end.max_loss = g->max_loss;
+    end.report = (double *)g->report.data;
     return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_finish_norm, 1, MRC_CUDA_OPTIM_THREADS,
                                         MRC_CUDA_OPTIM_SHARED, c->stream, end));
 }

@@ -55,6 +55,10 @@
     X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
     X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
+// Caught by tests/unit/test_kernels.c.
+#define MRC_KERNEL_BUGS(X)                                                                         \
+    X(STEP_LOSS, "", "the weights move after any loss")
+
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
@@ -73,7 +77,8 @@
 enum {
     MRC_BUG_NONE,
 #define MRC_X(name, op, what) MRC_BUG_##name,
-    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
+    MRC_OP_BUGS(MRC_X) MRC_HALF_BUGS(MRC_X) MRC_KERNEL_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X)
+    MRC_COUNT_BUGS(MRC_X)
 #undef MRC_X
     MRC_BUG_COUNT
 };

@@ -196,7 +196,7 @@ static void test_step(mrc_backend *be, int say) {
     CHECK(layer <= 26, "a layer is %u launches", layer);
     CHECK(one.launches - layer <= 22, "a step without its layers is %u launches",
           (unsigned)one.launches - layer);
-    CHECK(two.downloads <= 3 && two.waits <= 3, "a step waits for %u downloads",
+    CHECK(two.downloads <= 1 && two.waits <= 1, "a step waits for %u downloads",
           (unsigned)two.downloads);
     CHECK(two.uploads <= one.uploads + 2 && one.uploads <= 13, "%u and %u uploads in a step",
           (unsigned)one.uploads, (unsigned)two.uploads);

@@ -921,7 +921,11 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToDevice,
     cudaMemcpyDefault
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+enum { cudaSharedmemCarveoutMaxShared = 100 };
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
@@ -1059,6 +1063,9 @@ static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, 
     return cudaSuccess;
 }
 template <class F>
-static inline cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int bytes) {
+static inline cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute which, int bytes) {
+    if (which == cudaFuncAttributePreferredSharedMemoryCarveout) {
+        return bytes >= -1 && bytes <= 100 ? cudaSuccess : cudaErrorInvalidValue;
+    }
     return (size_t)bytes <= mrc_shim::max_smem() ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -22,6 +22,7 @@ static void check_product(mrc_dtype dtype, const char *order) {
     for (int i = 0; i < N * K; i++) b[i] = (T)((float)(i * 5 % 13) - 6);
     mrc_cuda device = {};
     device.path = 80;
+    device.shared_limit = 96 << 10;
     mrc_cuda_product p = {};
     float *far = NULL;
     setenv("MRC_SHIM_SCHED", order, 1);

@@ -1,6 +1,6 @@
 // The kernels that no op's case reaches in all their forms, called as a backend's author would:
 // gemm, the optimizers' kernels, sums of arrays; and how numbers become 16 bits wide.
-// tags: bare arm64
+// tags: bare cuda arm64
 #include "../support/backends.h"
 
 // Runs one kernel in a workspace of its own query.
@@ -567,6 +567,76 @@ static void scale_on(mrc_backend *be, const char *label) {
 }
 
 //==============================================================================
+// The losses of a step: whether it counts is decided on the device, and all that the host wants to
+// know is reported in one piece
+//==============================================================================
+typedef struct losses_case {
+    double values[6], max, loss;
+    size_t each;                        // of 3 places a micro-batch
+    int    good;
+} losses_case;
+static const losses_case losses_cases[] = {
+    { { 0.5, NAN, NAN, 0.25, NAN, NAN }, 0, 0.75, 1, 1 },
+    { { 0.5, 0.125, 1, 0.25, 2, 4 }, 8, 7.875, 3, 1 },
+    { { 0.5, 0.125, 1, 0.25, 2, 4 }, 7.5, 7.875, 3, 0 },
+    { { 0.5, 0, 0, NAN, 0, 0 }, 0, NAN, 1, 0 },
+    { { INFINITY, 0, 0, 1, 0, 0 }, 0, INFINITY, 1, 0 } };
+
+// How many cases come out wrong.
+static int losses_wrong(mrc_backend *be, mrc_dtype dtype) {
+    const double squares[1] = { 25 };
+    const float scale_f32 = 8;
+    const int32_t state_was[2] = { 5, 0 }, counts_was[2] = { 2, 0 };
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof losses_cases / sizeof *losses_cases; i++) {
+        const losses_case *c = &losses_cases[i];
+        double report[4] = { -1, -1, -1, -1 };
+        float scale;
+        int32_t state[2];
+        void *at[6] = { put(be, dtype, c->values, 6), put(be, MRC_DTYPE_F64, squares, 1),
+                        put(be, MRC_DTYPE_F64, report, 4), put(be, MRC_DTYPE_F64, squares, 1),
+                        put(be, MRC_DTYPE_F64, squares, 1), put(be, MRC_DTYPE_F64, squares, 1) };
+        be->upload(be, at[3], state_was, sizeof state_was);
+        be->upload(be, at[4], counts_was, sizeof counts_was);
+        be->upload(be, at[5], &scale_f32, sizeof scale_f32);
+        mrc_grad_norm_args a = { .n = 1, .squares = { MRC_DTYPE_F64, 1, at[1] }, .n_units = 2,
+            .n_losses = c->each, .losses = { dtype, 3, at[0] }, .max_loss = c->max,
+            .loss_scale = { .scale = { MRC_DTYPE_F32, 1, at[5], 0 },
+                            .counts = { MRC_DTYPE_I32, 1, at[4], 0 }, .growth_interval = 3,
+                            .hysteresis = 2 },
+            .state = { MRC_DTYPE_I32, 1, at[3], 0 }, .report = { MRC_DTYPE_F64, 1, at[2], 0 } };
+        wrong += RUN(be, dtype, grad_norm, &a) != MRC_OK;
+        be->download(be, report, at[2], sizeof report);
+        be->download(be, state, at[3], sizeof state);
+        be->download(be, &scale, at[5], sizeof scale);
+        wrong += !(report[0] == c->loss || (isnan(report[0]) && isnan(c->loss)))
+              || report[1] != 5.0 / 8 || report[2] != !c->good || report[3] != (c->good ? 16 : 8)
+              || scale != (c->good ? 16 : 8) || state[0] != 5 + c->good || state[1] != !c->good;
+        for (int k = 0; k < 6; k++) be->free(be, at[k]);
+    }
+    return wrong;
+}
+#if defined(MRC_TEST_CUDA) && !defined(MRC_TEST_GPU)
+#include "../cuda/bugs.h"
+#endif
+static void test_losses(const all_backends *all) {
+    for (int k = 0; k < all->n; k++) {
+        for (mrc_dtype dtype = MRC_DTYPE_F32; dtype <= MRC_DTYPE_F64; dtype++) {
+            if (!strcmp(all->be[k]->name, "guard")) continue;    // it watches a context
+            if (!all->be[k]->kernels[dtype].grad_norm) continue;
+            CHECK(losses_wrong(all->be[k], dtype) == 0, "losses in %s on %s: %d of 5 cases",
+                  mrc_dtype_name(dtype), all->label[k], losses_wrong(all->be[k], dtype));
+        }
+    }
+#if defined(MRC_TEST_CUDA) && !defined(MRC_TEST_GPU)
+    mrc_shim_bug = MRC_BUG_STEP_LOSS;
+    CHECK(losses_wrong(all->be[1], MRC_DTYPE_F32), "no case shows that the weights move after any "
+          "loss");
+    mrc_shim_bug = MRC_BUG_NONE;
+#endif
+}
+
+//==============================================================================
 // 16 bits: every value there is goes both ways; a double becomes the nearest, ties to even
 //==============================================================================
 static void test_half(mrc_dtype dtype) {
@@ -666,8 +736,14 @@ int main(void) {
         if (strcmp(all.be[k]->name, "guard") == 0) continue;    // it watches a context
         scale_on(all.be[k], all.label[k]);
         for (int dtype = MRC_DTYPE_F32; dtype <= MRC_DTYPE_F64; dtype++) {
+            if (!all.be[k]->kernels[dtype].fold) continue;
             fold_on(all.be[k], all.label[k], (mrc_dtype)dtype);
         }
+    }
+    test_losses(&all);
+    if (TEST_ON_CUDA) {                     // test_cuda has the rest of it
+        all_free(&all);
+        return test_end();
     }
     test_gemm(&all);
     for (int kind = MRC_ADAMW_HF; kind < N_UPDATES; kind++) {
