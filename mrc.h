@@ -1236,7 +1236,7 @@ MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
 typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     mrc_vector_form form;
     mrc_similarity  similarity;     // cos: rows are normalised when they are written
-    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    int             graph;          // 1: an HNSW graph too (f32, bf16, int8; 2^31 vectors at most)
     size_t          m, ef_construction;     // of the graph; 0: 16, 200
     int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
     uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
@@ -1244,7 +1244,7 @@ typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
     uint64_t        seed;           // of the graph's levels and of k-means
 } mrc_vectors_desc;
 // Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
-// codes and the recall of a graph are computed on ctx's backend.
+// codes is computed on ctx's backend, a graph on `threads` of its own.
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc);
 
@@ -1270,7 +1270,7 @@ typedef struct mrc_dense_config {
     size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
     size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
     size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
-    size_t   threads;               // 0: the processors online
+    size_t   threads;               // 0: the processors online; exact search has the backend's
 } mrc_dense_config;
 MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
 // The best passages of each query, best first, of equal ones the first: query q's are
@@ -12226,6 +12226,7 @@ MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t wh
 #define MRC__A_ROWS 4096            // rows of a packed at a time, at most
 #define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
 #define MRC__B_BYTES ((size_t)512 << 10)    // of panels of b that a task multiplies, in L2
+#define MRC__TASK_WORK ((size_t)1 << 22)    // multiplications of a task: some 70 microseconds
 #define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
@@ -12763,7 +12764,23 @@ MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint
     *scale = range / 255 + (float)MRC__T(sum)(poison);
     const float shift = magic + (float)*zero;
     *zero -= (int32_t)(flip & 0xff);
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+    size_t i = 0;
+#if defined(__x86_64__) && MRC__VEC_BYTES == 64
+    // Four vectors in one: both steps of packing saturate, so that nothing is clamped before.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (; form == MRC__QUADS && !flip && by < HUGE_VALF && i + 64 <= n; i += 64) {
+        __m512i q[4];
+        MRC__UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            const MRC__T(vec) v = MRC__T(load)(x + i + 16 * k) * by + shift;
+            q[k] = (__m512i)((MRC__T(uvec))v - 0x4b400000u);
+        }
+        const __m512i b = _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]),
+                                              _mm512_packs_epi32(q[2], q[3]));
+        _mm512_storeu_si512((char *)dst + i, _mm512_permutexvar_epi32(order, b));
+    }
+#endif
+    for (; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + shift;
         v = MRC__T(min)(top, MRC__T(max)(v, bottom));
         const MRC__T(uvec) u = ((MRC__T(uvec))v & 0xffu) ^ (flip & 0xff);
@@ -12807,11 +12824,30 @@ MRC__INLINE MRC__T(vec) MRC__T(dequantise)(const MRC__T(finish) *f, size_t r, si
 }
 #endif
 
+#if MRC__F32
+// One row of z becomes GELU of z to what 16 bits tell, in one pass.
+MRC__INLINE void MRC__T(finish_near)(const MRC__T(finish) *f, size_t r, float *to, size_t begin,
+                                     size_t end) {
+    for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+        if (f->scale) v = MRC__T(dequantise)(f, r, j, end - j, v);
+        v += MRC__T(load_n)(f->bias + j, end - j);
+        MRC__T(store_n)(to + j, MRC__T(gelu_near)(v), end - j);
+    }
+}
+#endif
+
 // Rows first to last of z; row_scale and row_zero begin at first.
 MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
                                             size_t last, size_t begin, size_t end) {
     for (size_t r = first; r < last; r++) {
         MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+#if MRC__F32
+        if (f->near && f->act == MRC_ACT_GELU && f->y == (MRC__REAL *)z.data) {
+            MRC__T(finish_near)(f, r - first, to, begin, end);
+            continue;
+        }
+#endif
         for (size_t j = begin; j < end; j += MRC__T(LANES)) {
             MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
 #if MRC__F32
@@ -13026,7 +13062,9 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
     job->row_tasks = mrc__ceil_div(job->rows, job->mc);
     size_t split = mrc__min(mrc__ceil_div(aim, job->row_tasks), b_panels), near = split;
     if (panel && job->mc < MRC__MC) near = mrc__ceil_div(b_panels * panel, MRC__B_BYTES);
-    split = mrc__min(split > near ? split : near, b_panels);
+    const size_t shares = mrc__ceil_div(mrc__min(job->mc, job->rows) * volume, MRC__TASK_WORK);
+    split = split > near ? split : near;
+    split = mrc__min(split > shares ? split : shares, b_panels);
     job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
     job->groups = mrc__ceil_div(job->nc, job->group_cols);
     job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
@@ -13486,12 +13524,13 @@ MRC__TARGET static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args 
 
 // ---- layer_norm, add_norm ----
 
-// One row: mean and rstd of x, y = (x - mean) * rstd * weight + bias.  `rest` is what rounding the
-// mean left over: it matters where the mean is much larger than the deviation.
-MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__REAL *weight,
-                                  const MRC__REAL *bias, size_t h, double eps, MRC__REAL *mean_out,
-                                  MRC__REAL *rstd_out) {
-    MRC__T(vec) sum = {0}, squares = {0}, rests = {0};
+// One row: mean and rstd of x, y = (x - mean) * rstd * weight + bias.  sum: of x, lane by lane.
+// `rest` is what rounding the mean left over: it matters where the mean is much larger than the
+// deviation.
+MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__T(vec) sum, MRC__REAL *y,
+                                  const MRC__REAL *weight, const MRC__REAL *bias, size_t h,
+                                  double eps, MRC__REAL *mean_out, MRC__REAL *rstd_out) {
+    MRC__T(vec) squares = {0}, rests = {0};
     if (eps < 0) {                                      // without statistics
         for (size_t i = 0; i < h; i += MRC__T(LANES)) {
             MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) * MRC__T(load_n)(weight + i, h - i);
@@ -13501,7 +13540,6 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
         if (rstd_out) *rstd_out = 1;
         return;
     }
-    for (size_t i = 0; i < h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, h - i);
     const MRC__REAL mean = (MRC__REAL)(MRC__T(sum)(sum) / (double)h);
     for (size_t i = 0; i < h; i += MRC__T(LANES)) {
         MRC__T(vec) d = MRC__T(load_n)(x + i, h - i) - mean;
@@ -13523,6 +13561,31 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
     if (rstd_out) *rstd_out = rstd;
 }
 
+// to = residual + dropout(x), one row; returns its sum, lane by lane.
+MRC__INLINE MRC__T(vec) MRC__T(add_row)(const MRC__REAL *x, const MRC__REAL *residual,
+                                        MRC__REAL *to, size_t h, const mrc_dropout_mask *mask,
+                                        const uint32_t where[3]) {
+    const int keeps = mask->threshold == 0 && !(mask->scale > 1 || mask->scale < 1);
+    MRC__T(vec) sum = {0};
+    for (size_t i = 0; keeps && i < h; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) + MRC__T(load_n)(residual + i, h - i);
+        MRC__T(store_n)(to + i, v, h - i);
+        sum += v;
+    }
+    for (size_t i = 0; !keeps && i < h; i += MRC__T(COLS)) {
+        MRC__T(vec) keep[2];
+        MRC__T(factors)(mask, where, i, keep);
+        for (size_t k = 0, j = i; k < 2 && j < h; k++, j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(x + j, h - j);
+            v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v * keep[k], (MRC__T(vec)){0});
+            v += MRC__T(load_n)(residual + j, h - j);
+            MRC__T(store_n)(to + j, v, h - j);
+            sum += v;
+        }
+    }
+    return sum;
+}
+
 MRC__TARGET static void MRC__T(add_norm_task)(void *arg, size_t task, size_t worker) {
     const mrc_add_norm_fwd_args *a = arg;
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
@@ -13534,17 +13597,9 @@ MRC__TARGET static void MRC__T(add_norm_task)(void *arg, size_t task, size_t wor
         const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
         const MRC__REAL *x = MRC__T(row)(a->x, r), *residual = MRC__T(row)(a->residual, r);
         MRC__REAL *to = MRC__T(out_row)(u, r), *mean = a->mean.data, *rstd = a->rstd.data;
-        for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
-            MRC__T(vec) keep[2];
-            MRC__T(factors)(&a->mask, where, i, keep);
-            for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
-                MRC__T(vec) v = MRC__T(load_n)(x + j, a->h - j);
-                v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v * keep[k], (MRC__T(vec)){0});
-                MRC__T(store_n)(to + j, v + MRC__T(load_n)(residual + j, a->h - j), a->h - j);
-            }
-        }
-        MRC__T(norm_row)(to, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h, a->eps,
-                         mean ? mean + r : NULL, rstd ? rstd + r : NULL);
+        const MRC__T(vec) sum = MRC__T(add_row)(x, residual, to, a->h, &a->mask, where);
+        MRC__T(norm_row)(to, sum, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h,
+                         a->eps, mean ? mean + r : NULL, rstd ? rstd + r : NULL);
     }
 }
 
@@ -13562,9 +13617,11 @@ MRC__TARGET static void MRC__T(layer_norm_task)(void *arg, size_t task, size_t w
     MRC__REAL *mean = a->mean.data, *rstd = a->rstd.data;
     (void)worker;
     for (size_t r = first; r < last; r++) {
-        MRC__T(norm_row)(MRC__T(row)(a->x, r), MRC__T(out_row)(a->y, r), a->weight.data,
-                         a->bias.data, a->h, a->eps, mean ? mean + r : NULL,
-                         rstd ? rstd + r : NULL);
+        const MRC__REAL *x = MRC__T(row)(a->x, r);
+        MRC__T(vec) sum = {0};
+        for (size_t i = 0; i < a->h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, a->h - i);
+        MRC__T(norm_row)(x, sum, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h,
+                         a->eps, mean ? mean + r : NULL, rstd ? rstd + r : NULL);
     }
 }
 MRC__TARGET static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be,
@@ -34274,8 +34331,9 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // 2 % of all vectors.  Each new vector searches the graph of the earlier rounds, which does not
 // change during the round, and chooses its links.  Then the links are reversed, sorted by (layer,
 // target, source) and merged into the list of each target.  From a list that is now too long, links
-// are chosen anew (ParlayANN: Manohar et al. 2024).  Of equal distances the lower number comes
-// first.  At the end, vectors that cannot be reached from the entry point get a link if they can.
+// are chosen anew (ParlayANN: Manohar et al. 2024); those chosen together fit together, so
+// only pairs with a new one are compared.  Of equal distances the lower number comes first.  At the
+// end, vectors that cannot be reached from the entry point get a link if they can.
 //
 // The distance is minus the dot product.  This gives no metric when vectors differ in length.  Then
 // each vector gets one more coordinate (`extra`), sqrt(longest^2 - length^2), which makes all
@@ -34857,7 +34915,7 @@ static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
-#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+#define MRC__SCORE_QUERIES 504      // rows of queries at a time, whole tiles of every backend
 
 typedef struct mrc__scores {
     mrc_ctx     *ctx;
@@ -35853,11 +35911,20 @@ static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
     }
 }
 
+// Products and their selection take turns a thousand times a second.  On the threads that have made
+// the product nobody has to be woken in between.
+static mrc__pool *mrc__exact_pool(const mrc_dense *d) {
+    const mrc_backend *be = d->ctx->be;
+    if (be->destroy != mrc__host_destroy || be->self != (const void *)be) return d->pool;
+    mrc__pool *pool = ((const mrc__host_backend *)be->self)->pool;
+    return pool ? pool : d->pool;
+}
+
 static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
     mrc__search *s = user;
     s->block = block;
     s->scores = scores;
-    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+    mrc__pool_run(mrc__exact_pool(s->d), s->count, s->count * s->d->scores.blocks[block].rows / 16,
                   s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
     return MRC_OK;
 }

@@ -786,6 +786,7 @@ static inline T atomicCAS(T *p, U c, V v) {
     return mrc_rmw(p, [=](T o) { return o == (T)c ? (T)v : o; });
 }
 static inline uint3 mrc_place_again() { return { threadIdx.x, blockIdx.x, blockIdx.y }; }
+static inline float mrc_exp2(float x) { return exp2f(x); }
 static inline void mrc_red_release(unsigned *p, unsigned v) {
     __atomic_fetch_add(p, v, __ATOMIC_RELEASE);
 }

@@ -225,6 +225,42 @@ static void test_forms(void) {
     drop(&q);
 }
 
+// More queries than are scored at a time and more rows than a block has, by backends of 1, 2, 3 and
+// 8 threads: the same hits, which are those of each query alone.
+static void test_exact_many(void) {
+    enum { N = 1500, Q = 1100, K = 5 };
+    mrc_vectors v = vectors_new(N, 40), q = vectors_new(Q, 40);
+    mrc_hit *hits = malloc(2 * Q * K * sizeof *hits), *others = hits + Q * K, one[K];
+    size_t *n_hits = malloc(Q * sizeof *n_hits), n;
+    const mrc_vectors_desc desc = { .similarity = MRC_SIMILARITY_DOT };
+    const mrc_dense_config config = mrc_dense_config_default();
+    CHECK(mrc_vectors_index(ctx, path_of("many"), &v, &desc) == MRC_OK, "index");
+    for (int t = 0; t < 4; t++) {
+        mrc_backend *other;
+        mrc_ctx *own;
+        mrc_dense *d;
+        mrc_backend_cpu_new(&other, &(mrc_backend_desc){ .threads = thread_counts[t] });
+        mrc_ctx_new(&own, &(mrc_ctx_desc){ .backend = other });
+        CHECK(mrc_dense_open(own, &d, path_of("many"), 0) == MRC_OK, "open");
+        CHECK(mrc_dense_search(d, &q, K, &config, t ? others : hits, n_hits) == MRC_OK, "search");
+        CHECK(!t || same_hits(others, hits, Q * K), "other hits with %zu threads",
+              thread_counts[t]);
+        for (size_t i = 0; i < Q && !t; i += 7) {
+            const mrc_vectors single = { .n = 1, .n_rows = 1, .width = 40,
+                                         .rows = q.rows + i * 40 };
+            CHECK(mrc_dense_search(d, &single, K, &config, one, &n) == MRC_OK
+                  && same_hits(one, hits + i * K, K), "query %zu alone", i);
+        }
+        mrc_dense_close(d);
+        mrc_ctx_free(own);
+        mrc_backend_free(other);
+    }
+    free(hits);
+    free(n_hits);
+    drop(&v);
+    drop(&q);
+}
+
 static uint32_t crc_of(const char *path) {
     uint32_t crc = 0;
     uint64_t bytes;
@@ -710,6 +746,7 @@ int main(void) {
     test_npy();
     test_exact();
     test_forms();
+    test_exact_many();
     test_graph();
     test_graph_bits();
     test_tokens();
