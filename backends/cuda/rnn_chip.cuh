@@ -429,5 +429,5 @@ template <bool BACKWARD> static bool rnn_on_chip(mrc_cuda *c, const rnn_sweep &a
                       : MRC_LAUNCH_COOP(rnn_chip_fwd_kernel, blocks, RNN_CHIP_THREADS, shared,
                                         c->stream, one);
     }
-    return true;
+    return !rnn_refused(*e);
 }

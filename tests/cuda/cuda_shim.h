@@ -599,6 +599,8 @@ inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*
         fprintf(stderr, "cuda_shim: %s: bad launch configuration\n", name);
         return 9;
     }
+    const char *most = getenv("MRC_SHIM_COOP");          // as where others have part of the device
+    if (coop && most && nb > (unsigned)atoi(most)) return 82;   // CooperativeLaunchTooLarge
     if (smem > max_smem()) {
         fprintf(stderr, "cuda_shim: %s: %zu bytes of dynamic shared memory, limit %zu\n", name,
                 smem, max_smem());
@@ -908,6 +910,7 @@ typedef struct mrc_shim_event *cudaEvent_t;
 enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
+    cudaErrorCooperativeLaunchTooLarge = 82,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
