@@ -384,13 +384,13 @@ __device__ __forceinline__ void tca_soften(float (&s)[J][8], float scale, int ke
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         m[i] = tca_row_max<ARCH>(m[i]);
-        shrink[i] = exp2f(top[i] - m[i]);       // 0 at first
+        shrink[i] = mrc_exp2(top[i] - m[i]);       // 0 at first
         top[i] = m[i];
         sum[i] *= shrink[i];
     }
 #pragma unroll
     for (int e = 0; e < 8 * J; e++) {
-        s[e / 8][e % 8] = exp2f(s[e / 8][e % 8] - m[e >> 1 & 1]);
+        s[e / 8][e % 8] = mrc_exp2(s[e / 8][e % 8] - m[e >> 1 & 1]);
         sum[e >> 1 & 1] += s[e / 8][e % 8];
     }
 #pragma unroll
@@ -413,7 +413,7 @@ __device__ __forceinline__ void tca_forward(const mrc_cuda_attention<T> &a, cons
                                              k0 + 16 * j, lane);
         unsigned w[tca_form<ARCH>::WORDS];
 #pragma unroll
-        for (int e = 0; e < 8; e++) p[j][e] = kept >> e & 1 ? p[j][e] * a.mask.scale : 0;
+        for (int e = 0; e < 8; e++) p[j][e] = kept >> e & 1 ? p[j][e] : 0;
         tca_operand<T, ARCH>(w, p[j], turn, lane);
         tca_weigh<T, ARCH>(o, w, tile->b, 16 * j, lane);
     }
@@ -462,7 +462,7 @@ __global__ void __launch_bounds__(TCA_THREADS, 3)
         }
     }
 #pragma unroll
-    for (int e = 0; e < TCA_D / 2; e++) o[e / 8][e % 8] *= share[e >> 1 & 1];
+    for (int e = 0; e < TCA_D / 2; e++) o[e / 8][e % 8] *= share[e >> 1 & 1] * a.mask.scale;
     tca_store<T, ARCH>(a.y, row + (size_t)begin, head, q.length - begin, a.d, o, s->q + first,
                        lane);
 }
@@ -498,7 +498,7 @@ __device__ __forceinline__ void tca_again(float (&p)[8], float (&dp)[8], float s
                                           unsigned there, unsigned kept, float keep) {
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        p[e] = there >> e & 1 ? exp2f(p[e] * scale - lse[e]) : 0;
+        p[e] = there >> e & 1 ? mrc_exp2(p[e] * scale - lse[e]) : 0;
         dp[e] = p[e] * ((kept >> e & 1 ? dp[e] * keep : 0) - delta[e]);
         if (!(kept >> e & 1)) p[e] = 0;
         else p[e] *= keep;

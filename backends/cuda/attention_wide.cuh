@@ -178,7 +178,7 @@ __device__ __forceinline__ void mrc_cuda_wide_soften(const mrc_cuda_attention<fl
             m = fmaxf(m, p[i][j]);
         }
         m = fmaxf(max[i], mrc_cuda_max<16>(m));
-        shrink[i] = exp2f(max[i] - m);                  // 0 at first
+        shrink[i] = mrc_exp2(max[i] - m);                  // 0 at first
         max[i] = m;
     }
 #pragma unroll
@@ -186,10 +186,10 @@ __device__ __forceinline__ void mrc_cuda_wide_soften(const mrc_cuda_attention<fl
         sum[i] *= shrink[i];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const float w = exp2f(p[i][j] - max[i]);
+            const float w = mrc_exp2(p[i][j] - max[i]);
             o[i][j] *= shrink[i];
             sum[i] += w;
-            p[i][j] = w * a.mask.scale;
+            p[i][j] = w;
         }
     }
     if (a.mask.threshold == 0) return;
@@ -243,7 +243,7 @@ mrc_cuda_attention_wide_fwd(mrc_cuda_attention<float> a) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const int row = q.begin + mrc_cuda_wide_row(y, i);
-        const float all = mrc_cuda_sum<16>(sum[i]), share = all > 0 ? 1 / all : 0;
+        const float all = mrc_cuda_sum<16>(sum[i]), share = all > 0 ? a.mask.scale / all : 0;
         const size_t at = (size_t)(q.first + row);
         const float v4[4] = { o[i][0] * share, o[i][1] * share, o[i][2] * share, o[i][3] * share };
         if (row >= q.length) continue;
@@ -271,7 +271,7 @@ __device__ __forceinline__ void mrc_cuda_wide_weights(const mrc_cuda_attention<f
     for (int i = 0; i < 4; i++) {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const float e = exp2f(p[i][j] * by - lse[i]), w = key + j < q.keys ? e : 0;
+            const float e = mrc_exp2(p[i][j] * by - lse[i]), w = key + j < q.keys ? e : 0;
             const float keep = lost[i] >> j & 1 ? 0 : a.mask.scale;
             dp[i][j] = w * (dp[i][j] * keep - delta[i]) * a.scale;
             p[i][j] = w * keep;

@@ -51,6 +51,13 @@ __device__ static __forceinline__ uint3 mrc_place_again(void) {
     return v;
 }
 
+// 2^x, 0 below the least normal number.
+__device__ static __forceinline__ float mrc_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ static __forceinline__ void mrc_red_release(unsigned *p, unsigned v) {
     asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(p), "r"(v) : "memory");
 }

@@ -2,9 +2,9 @@
 //
 // 256 threads make a tile: a warp 64 x 32 of it, a lane 8 x 8 as 2 x 2 squares of 4 x 4.  Slices of
 // 8 of k are fetched 16 bytes at a time into registers while the slice before them is multiplied,
-// and stand in two shared buffers, so one barrier a slice is enough.  Fragments are read one k
-// ahead, across slices too: what a warp waits for at the barrier is other warps, not memory.  What
-// lies outside of whole tiles is the business of mrc_cuda_gemm_kernel.
+// first of a, then of b, and stand in two shared buffers, so one barrier a slice is enough.
+// Fragments are read one k ahead, across slices too: what a warp waits for at the barrier is other
+// warps, not memory.  What lies outside of whole tiles is the business of mrc_cuda_gemm_kernel.
 //
 // Every sum runs over k in rising order, as everywhere: a product's bits do not depend on which of
 // the two kernels made an element.
@@ -111,34 +111,30 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
     int pb = B_BY_K ? (n0 + br) * ldb + k + bc : (k + br) * ldb + n0 + bc;
     const int da = A_BY_K ? K : K * lda, db = B_BY_K ? K : K * ldb;
     float sum[8][8] = {};
-    float4 ra = mrc_cuda_whole_fetch(g.a + pa, k + (A_BY_K ? ac : ar), k_end);
-    float4 rb = mrc_cuda_whole_fetch(g.b + pb, k + (B_BY_K ? bc : br), k_end);
+    float4 r = mrc_cuda_whole_fetch(g.a + pa, k + (A_BY_K ? ac : ar), k_end);
+    mrc_cuda_whole_store<A_BY_K>(s->a[0], ar, ac, r);
+    r = mrc_cuda_whole_fetch(g.b + pb, k + (B_BY_K ? bc : br), k_end);
+    mrc_cuda_whole_store<B_BY_K>(s->b[0], br, bc, r);
     float fa[2][8], fb[2][8];
-    mrc_cuda_whole_store<A_BY_K>(s->a[0], ar, ac, ra);
-    mrc_cuda_whole_store<B_BY_K>(s->b[0], br, bc, rb);
     __syncthreads();
     mrc_cuda_whole_pick(fa[0], &s->a[0][0][row], 32);
     mrc_cuda_whole_pick(fb[0], &s->b[0][0][col], 16);
-    pa += da;
-    pb += db;
-    ra = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
-    rb = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
     for (; k < k_end; k += K, w ^= 1) {
 #pragma unroll
         for (int kk = 0; kk < K; kk++) {
             const int next = kk + 1 < K ? w : w ^ 1, at = (kk + 1) % K;
-            if (kk == K / 2) {          // read by nobody since the barrier of the slice before
-                mrc_cuda_whole_store<A_BY_K>(s->a[w ^ 1], ar, ac, ra);
-                mrc_cuda_whole_store<B_BY_K>(s->b[w ^ 1], br, bc, rb);
-            }
-            if (kk + 1 == K) {          // the next slice stands, and the one after it is fetched
-                if (!MRC_BUG(WHOLE_BARRIER)) __syncthreads();
+            // The other buffer is read by nobody since the barrier of the slice before.
+            if (kk == 0) {
                 pa += da;
-                pb += db;
-                const int k2 = k + 2 * K;
-                ra = mrc_cuda_whole_fetch(g.a + pa, k2 + (A_BY_K ? ac : ar), k_end);
-                rb = mrc_cuda_whole_fetch(g.b + pb, k2 + (B_BY_K ? bc : br), k_end);
+                r = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
             }
+            if (kk == 3) {
+                mrc_cuda_whole_store<A_BY_K>(s->a[w ^ 1], ar, ac, r);
+                pb += db;
+                r = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
+            }
+            if (kk == 6) mrc_cuda_whole_store<B_BY_K>(s->b[w ^ 1], br, bc, r);
+            if (kk + 1 == K && !MRC_BUG(WHOLE_BARRIER)) __syncthreads();    // the slice stands
             mrc_cuda_whole_pick(fa[(kk + 1) & 1], &s->a[next][at][row], 32);
             mrc_cuda_whole_pick(fb[(kk + 1) & 1], &s->b[next][at][col], 16);
 #pragma unroll

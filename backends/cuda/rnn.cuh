@@ -591,13 +591,23 @@ static bool rnn_fit(mrc_cuda *c, K *kernel, int threads, size_t smem, int blocks
     return (int64_t)per_processor * c->processors >= blocks;
 }
 
+// A launch of blocks that wait for each other, refused because part of the device is others' (MPS,
+// MIG): what rnn_fit() counted is not there.  Then fewer blocks are tried.
+static bool rnn_refused(int e) {
+    if (e != cudaErrorCooperativeLaunchTooLarge) return false;
+    (void)cudaGetLastError();
+    return true;
+}
+
 // Both directions at once where they fit, else one after the other.
 template <class K>
 static int rnn_launch(mrc_cuda *c, K *kernel, int threads, size_t smem, int blocks,
                        rnn_sweep a) {
     if (blocks == 1) return MRC_LAUNCH(kernel, dim3(1, 2), threads, smem, c->stream, a);
     if (rnn_fit(c, kernel, threads, smem, 2 * blocks)) {
-        return MRC_LAUNCH_COOP(kernel, dim3((unsigned)blocks, 2), threads, smem, c->stream, a);
+        const int both = MRC_LAUNCH_COOP(kernel, dim3((unsigned)blocks, 2), threads, smem,
+                                         c->stream, a);
+        if (!rnn_refused(both)) return both;
     }
     int e = 0;
     for (a.first_dir = 0; a.first_dir < 2 && !e; a.first_dir++) {
@@ -614,7 +624,7 @@ static bool rnn_try_registers(mrc_cuda *c, const rnn_sweep &a, int *e) {
     auto *kernel = rnn_register_kernel<T, CELL, H, ARCH, BACKWARD>;
     if (!rnn_fit(c, kernel, shape::THREADS, smem, H / RNN_UNITS)) return false;
     *e = rnn_launch(c, kernel, shape::THREADS, smem, H / RNN_UNITS, a);
-    return true;
+    return !rnn_refused(*e);
 }
 
 template <class T, class CELL, int ARCH, bool BACKWARD>
@@ -658,10 +668,11 @@ template <class T, class CELL, bool BACKWARD> static int rnn_any_size(mrc_cuda *
         a.resident = (int)(all <= room ? all : room - 1);
         smem = fixed + (size_t)shape::W_BYTES * (all <= room ? all : room);
         // A device that holds no two blocks, or none that wait, still has one after the other.
-        if (blocks == 1 || rnn_fit(c, kernel, RNN_THREADS, smem, blocks)) break;
+        if (blocks > 1 && !rnn_fit(c, kernel, RNN_THREADS, smem, blocks)) continue;
+        if (mrc_cuda_allow(c, kernel, smem) != MRC_OK) return cudaErrorInvalidValue;
+        const int e = rnn_launch(c, kernel, RNN_THREADS, smem, blocks, a);
+        if (blocks == 1 || !rnn_refused(e)) return e;
     }
-    if (mrc_cuda_allow(c, kernel, smem) != MRC_OK) return cudaErrorInvalidValue;
-    return rnn_launch(c, kernel, RNN_THREADS, smem, blocks, a);
 }
 
 // Sizes that an int counts: what is larger is refused.
@@ -687,8 +698,10 @@ static int rnn_list(mrc_cuda *c, rnn_sweep *a, const void *cu_seqlens, size_t se
 
 template <class T, class CELL, bool BACKWARD> static int rnn_run(mrc_cuda *c, rnn_sweep a) {
     int e = 0;
-    const bool aligned = a.ld_y % 8 == 0 && (uintptr_t)a.y % 16 == 0
-                      && (uintptr_t)a.gates % 16 == 0;
+    // Whole sectors of 32 bytes: no processor may have a part of one in its cache before the rest
+    // of it was written.
+    const bool aligned = a.ld_y * sizeof(T) % 32 == 0 && (uintptr_t)a.y % 32 == 0
+                      && (uintptr_t)a.gates % 32 == 0;
     a.groups = (a.h + RNN_UNITS - 1) / RNN_UNITS;
     const uintptr_t read = (uintptr_t)a.y | (uintptr_t)a.gates | (uintptr_t)a.weight_hh[0]
                          | (uintptr_t)a.weight_hh[1];

@@ -331,11 +331,11 @@ typedef struct rnn_chip_owned { rnn_chip_saved saved; float carry; } rnn_chip_ow
 // The owners' dz of a step into the block's (4, UNITS, GROUP).  parts: of the step that came after.
 __device__ __forceinline__ void rnn_chip_dz(const rnn_sweep &a, const rnn_chip_group &mine,
                                             rnn_chip_owned &own, const float *parts, float *dz,
-                                            int s, int dir, int unit, bool one) {
+                                            int s, int dir, int unit, bool one, int steps) {
     const int h = a.h;
     const bool after = s + 1 < mine.length, there = unit < h;
     float v[4] = {};
-    if (there && (!one || s == a.length[0] - 1)) {
+    if (there && (!one || s == steps - 1)) {
         own.saved = rnn_chip_load(a, mine, s, dir, unit);
         if (after) {
             own.carry = a.cells[rnn_chip_row(mine, s + 1, dir) * 2 * h + (size_t)dir * h + unit];
@@ -378,7 +378,7 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_s
             const int n = rnn_chip_active(group, s);
             if (owner && owned < n) {
                 rnn_chip_dz(a, mine, own, all + (size_t)(first + owned) * h,
-                            dz + u * RNN_CHIP_GROUP + owned, s, dir, unit, one);
+                            dz + u * RNN_CHIP_GROUP + owned, s, dir, unit, one, steps);
             }
             if (!MRC_BUG(CHIP_DZ)) __syncthreads();
             // What the next step needs is under way while this one's dz is multiplied.
@@ -429,5 +429,5 @@ template <bool BACKWARD> static bool rnn_on_chip(mrc_cuda *c, const rnn_sweep &a
                       : MRC_LAUNCH_COOP(rnn_chip_fwd_kernel, blocks, RNN_CHIP_THREADS, shared,
                                         c->stream, one);
     }
-    return true;
+    return !rnn_refused(*e);
 }

@@ -88,6 +88,8 @@ static const bar bars[] = {
     { "linear f16 sm_70", "tc_gemm_kernel", { 1.00, 1.00, 1.00, 1.00 } },
     { "linear", "sum_rows", { 1.00, 1.00, 1.00, 1.00 } },
     { "add_norm", "sum_rows", { 1.00, 1.00, 1.00, 1.00 } },
+    { "lstm", "rnn_chip_fwd", { 1.11, 1.49, 1.00, 1.00 } },
+    { "lstm", "rnn_chip_bwd", { 1.25, 1.25, 1.00, 1.09 } },
     { "add_norm", "norm_fwd", { 1.00, 1.00, 0, 0 } },
     { "add_norm", "norm_bwd", { 1.00, 1.00, 0, 0 } },
     { "glu", "glu", { 1.00, 1.00, 0, 0 } },

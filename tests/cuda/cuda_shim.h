@@ -599,6 +599,8 @@ inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*
         fprintf(stderr, "cuda_shim: %s: bad launch configuration\n", name);
         return 9;
     }
+    const char *most = getenv("MRC_SHIM_COOP");          // as where others have part of the device
+    if (coop && most && nb > (unsigned)atoi(most)) return 82;   // CooperativeLaunchTooLarge
     if (smem > max_smem()) {
         fprintf(stderr, "cuda_shim: %s: %zu bytes of dynamic shared memory, limit %zu\n", name,
                 smem, max_smem());
@@ -784,6 +786,7 @@ static inline T atomicCAS(T *p, U c, V v) {
     return mrc_rmw(p, [=](T o) { return o == (T)c ? (T)v : o; });
 }
 static inline uint3 mrc_place_again() { return { threadIdx.x, blockIdx.x, blockIdx.y }; }
+static inline float mrc_exp2(float x) { return exp2f(x); }
 static inline void mrc_red_release(unsigned *p, unsigned v) {
     __atomic_fetch_add(p, v, __ATOMIC_RELEASE);
 }
@@ -907,6 +910,7 @@ typedef struct mrc_shim_event *cudaEvent_t;
 enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
+    cudaErrorCooperativeLaunchTooLarge = 82,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,

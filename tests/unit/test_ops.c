@@ -659,8 +659,32 @@ static void test_cuda_bugs(const all_backends *all) {
               bugs[b].what);
     }
 }
+
+// A device that refuses grids of blocks that wait for each other, though it counts room for them.
+static void test_cuda_refusals(const all_backends *all) {
+    static const char *const most[] = { "1", "2", "5" };
+    static values exact, v;
+    for (int i = 0; i < N_CASES; i++) {
+        const op_case *c = &cases[i];
+        if (c->op != MRC__OP_LSTM && c->op != MRC__OP_GRU) continue;
+        for (size_t k = 0; k < 6; k++) {
+            const mrc_dtype type = k % 2 ? MRC_DTYPE_F16 : MRC_DTYPE_F32;
+            if (mrc__is_half(type) && !case_mixed(c)) continue;
+            fill(c, &exact);
+            if (mrc__is_half(type)) round_to(type, &exact);
+            v = exact;
+            run(all->be[0], MRC_DTYPE_F64, c, (run_options){ 1, ALL }, &exact);
+            setenv("MRC_SHIM_COOP", most[k / 2], 1);
+            run(all->be[1], type, c, (run_options){ 1, ALL }, &v);
+            unsetenv("MRC_SHIM_COOP");
+            CHECK(agrees(all->be[1], type, c, difference(type, c, &v, &exact), 1e-6), "%s, %s: "
+                  "where at most %s blocks may wait", mrc__ops[c->op].name, c->why, most[k / 2]);
+        }
+    }
+}
 #else
 static void test_cuda_bugs(const all_backends *all) { (void)all; }
+static void test_cuda_refusals(const all_backends *all) { (void)all; }
 #endif
 
 //==============================================================================
@@ -805,6 +829,7 @@ int main(void) {
     }
     if (!TEST_ON_CUDA) test_planted(all.be[0]);
     test_cuda_bugs(&all);
+    test_cuda_refusals(&all);
     CHECK(all.derived.calls > 0 || TEST_ON_CUDA, "the cpu's linear did not call the replaced gemm");
     all_free(&all);
     return test_end();
