@@ -163,11 +163,10 @@ __global__ void __launch_bounds__(1024) mrc_cuda_sum_rows(F f, int rows, int col
     const int c = (int)blockIdx.x * 32 + x;
     float sum[F::N] = {};
     for (int first = y; first < rows; first += 32 * AT_ONCE) {
-        typename F::read held[AT_ONCE];
+        typename F::read held[AT_ONCE] = {};
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
             const int r = first + 32 * i;
-            held[i] = {};
             if (c < cols && r < rows) held[i] = f.load((size_t)r, (size_t)c);
         }
 #pragma unroll
