@@ -730,7 +730,7 @@ static void joint_run(mrc_backend *be, joint kind, int apart, float *y, float *g
     enum { N = JOINT_ROWS, H = JOINT_WIDTH };
     const size_t shape[2] = { N, H }, whole[2] = { N, 3 * H };
     double x[N * H], w[N * 3 * H], part[N * H];
-    mrc_ctx *ctx = new_ctx(be);
+    mrc_ctx *ctx = all_ctx(be);                 // whose memory a guard watches
     mrc_params *p = NULL;
     mrc__map maps[3];
     CHECK(mrc_params_new(&p, be, NULL) == MRC_OK, "params");
