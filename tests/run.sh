@@ -138,8 +138,8 @@ run_suite() {
         run_object "$1" mrc || return 1
         objects="$OUT/test/$1/mrc.o $objects"
     fi
-    if ! newer "$binary" "$(source_of "$2")" tests/support/*.h backends/*.h tools/yaml.h mrc.h \
-        tests/run.sh; then
+    if ! newer "$binary" "$(source_of "$2")" tests/support/*.h tests/support/*.inc backends/*.h \
+        tools/yaml.h mrc.h tests/run.sh; then
         # shellcheck disable=SC2046,SC2086
         compile "$(config_cc "$1")" "$binary" $(config_flags "$1") $SPLIT \
             "$(source_of "$2")" $objects $blas || return 1
