@@ -34126,12 +34126,15 @@ MRCDEF mrc_status mrc_qrels_load(mrc_ctx *ctx, mrc_run *out, const char *path) {
 }
 
 MRCDEF void mrc_run_free(mrc_run *r) {
+    if (!r) return;
     if (r->text) r->host.free(r->host.user, r->text);
     if (r->list) r->host.free(r->host.user, r->list);
     *r = (mrc_run){0};
 }
 
 MRCDEF size_t mrc_run_of(const mrc_run *r, const char *query, size_t *first) {
+    if (first) *first = 0;
+    if (!r || !query || !first) return 0;
     size_t low = 0, high = r->n, n = 0;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
