@@ -37879,7 +37879,7 @@ static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
 
 // Questions of a file with what qrels say is right.
 static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
-    mrc_run j;
+    mrc_run j = {0};
     mrc_status s = mrc_qrels_load(l->ctx, &j, qrels);
     for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
         const mrc_passage *q = mrc_passages_at(l->queries, i);
@@ -37900,7 +37900,7 @@ static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
 
 // Negatives of a run: ranks first to last, known positives left out.
 static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
-    mrc_run j;
+    mrc_run j = {0};
     mrc_pairs *p = l->p;
     size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
     size_t to = desc->last_rank ? desc->last_rank : 50;
@@ -37940,7 +37940,7 @@ static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *des
 
 // A teacher's scores of the gold and of the negatives; negatives without one go.
 static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
-    mrc_run j;
+    mrc_run j = {0};
     mrc_pairs *p = l->p;
     mrc_status s = mrc_run_load(l->ctx, &j, path);
     for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
