@@ -8656,6 +8656,21 @@ static int mrc__map_goes_on(const mrc__map_in *a, const mrc__map_in *b) {
         && mrc__follows(a->bias, a->out, b->bias);
 }
 
+// Map k of a node and those after it that are its rest, as one; *next: the first that is not.  With
+// dweight and dbias (of each map) what is written must go on too; NULL: nothing is.
+static mrc__map_in mrc__maps_from(const mrc_node *node, size_t k, const mrc_out *dweight,
+                                  const mrc_out *dbias, size_t *next) {
+    mrc__map_in m = mrc__map_at(node, k);
+    for (*next = k + 1; *next < mrc__linear_maps(node); ++*next) {
+        const mrc__map_in more = mrc__map_at(node, *next);
+        if (!mrc__map_goes_on(&m, &more)) break;
+        if (dweight && !(mrc__goes_on(dweight[k], m.out, dweight[*next])
+                         && mrc__goes_on(dbias[k], m.out, dbias[*next]))) break;
+        m.out += more.out;
+    }
+    return m;
+}
+
 // Columns `first`.. of a matrix of node's rows; of one that is not there: nothing.
 static mrc_out mrc__from_column(mrc_out m, size_t ld, size_t first) {
     m.ld = ld;
@@ -8667,12 +8682,7 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = MRC__INPUTS(node, linear)->x;
     const size_t n = mrc__linear_maps(node), all = node->out->shape[node->out->ndim - 1];
     for (size_t k = 0, first = 0, next; k < n; k = next) {
-        mrc__map_in m = mrc__map_at(node, k);
-        for (next = k + 1; next < n; next++) {
-            const mrc__map_in more = mrc__map_at(node, next);
-            if (!mrc__map_goes_on(&m, &more)) break;
-            m.out += more.out;
-        }
+        const mrc__map_in m = mrc__maps_from(node, k, NULL, NULL, &next);
         const size_t columns = x->shape[x->ndim - 1];
         mrc_linear_fwd_args a = { .n = x->numel / columns, .in = columns, .out = m.out,
                                   .act = node->attr.linear.act, .again = k > 0, .x = mrc__in(x),
@@ -8701,20 +8711,13 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
         dbias[k].ld = 1;
     }
     for (size_t k = 0, first = 0, next; k < n; k = next) {
-        mrc__map_in m = mrc__map_at(node, k);
-        for (next = k + 1; next < n; next++) {
-            const mrc__map_in more = mrc__map_at(node, next);
-            if (!mrc__map_goes_on(&m, &more) || !mrc__goes_on(dweight[k], m.out, dweight[next])
-                || !mrc__goes_on(dbias[k], m.out, dbias[next])) break;
-            m.out += more.out;
-        }
+        const mrc__map_in m = mrc__maps_from(node, k, dweight, dbias, &next);
         if (k) MRC__TRY(mrc_grad_target(ctx, x, &a.dx));        // one more sum
-        const mrc_in dy = mrc__dy(ctx, node);
-        const mrc_out whole = { dy.dtype, dy.ld, (void *)(uintptr_t)dy.data, 0 };
-        const mrc_out part = mrc__from_column(whole, all, first);
         a.out = m.out;
         a.weight = m.weight;
-        a.dy = (mrc_in){ part.dtype, part.ld, part.data };
+        a.dy = mrc__dy(ctx, node);
+        a.dy.ld = all;
+        if (a.dy.data) a.dy.data = (const char *)a.dy.data + first * mrc_dtype_bytes(a.dy.dtype);
         a.z = mrc__from_column(mrc__out(node->saved[0]), all, first);
         a.dweight = dweight[k];
         a.dbias = dbias[k];
@@ -34015,27 +34018,27 @@ static int mrc__run_number(char *text, int run, double *out) {
     return mrc__run_decimal(text, out);
 }
 
-// By query, passage; then what counts of several lines: the best of a run, the last of judgements.
-static int mrc__run_by_passage(const void *a, const void *b) {
+static int mrc__run_names(const mrc_run_line *x, const mrc_run_line *y) {
+    const int order = strcmp(x->query, y->query);
+    return order ? order : strcmp(x->passage, y->passage);
+}
+// By query, score from high to low, line.
+static int mrc__run_by_score(const void *a, const void *b) {
     const mrc_run_line *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (!order) order = strcmp(x->passage, y->passage);
+    const int order = strcmp(x->query, y->query);
     if (order) return order;
     if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
     return (x->line > y->line) - (x->line < y->line);
+}
+// By query, passage; then what counts of several lines: the best of a run, the last of judgements.
+static int mrc__run_by_passage(const void *a, const void *b) {
+    const int order = mrc__run_names(a, b);
+    return order ? order : mrc__run_by_score(a, b);
 }
 static int mrc__qrels_by_passage(const void *a, const void *b) {
     const mrc_run_line *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (!order) order = strcmp(x->passage, y->passage);
+    const int order = mrc__run_names(x, y);
     return order ? order : (x->line < y->line) - (x->line > y->line);
-}
-static int mrc__run_by_score(const void *a, const void *b) {
-    const mrc_run_line *x = a, *y = b;
-    int order = strcmp(x->query, y->query);
-    if (order) return order;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    return (x->line > y->line) - (x->line < y->line);
 }
 
 // Reads the fields of one line; n of them, at least one.
@@ -34101,8 +34104,7 @@ static mrc_status mrc__run_read(mrc_ctx *ctx, mrc_run *out, const char *path, in
     mrc__sort_array(out->list, out->n, sizeof *out->list, run ? mrc__run_by_passage
                                                               : mrc__qrels_by_passage);
     for (size_t i = 0; i < out->n; i++) {
-        if (kept && !strcmp(out->list[kept - 1].query, out->list[i].query)
-            && !strcmp(out->list[kept - 1].passage, out->list[i].passage)) continue;
+        if (kept && !mrc__run_names(&out->list[kept - 1], &out->list[i])) continue;
         out->list[kept++] = out->list[i];
     }
     if (kept < out->n) {
