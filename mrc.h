@@ -11363,6 +11363,11 @@ static double mrc__cosine(double gg, double pp, double gp, double eps) {
     return fabs(gp) / (fmax(sqrt(gg), eps) * fmax(sqrt(pp), eps));
 }
 
+// Whether the weights may move after a step of such a loss; max_loss 0: there is no such limit.
+static int mrc__loss_counts(double loss, double max_loss) {
+    return fabs(loss) <= DBL_MAX && !(max_loss > 0 && loss > max_loss);
+}
+
 static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
     float *scale = l->scale.data;
     int32_t *counts = l->counts.data;
@@ -11420,7 +11425,7 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
     mrc__put_scalar(a->inverse, norm > 0 && norm <= most ? 1 / norm : 0);
     const double loss = MRC__T(step_loss)(a);
-    const int good = fabs(loss) <= DBL_MAX && !(a->max_loss > 0 && loss > a->max_loss);
+    const int good = mrc__loss_counts(loss, a->max_loss);
     state[1] = !good || !(norm <= most);
     state[0] += !state[1];
     if (a->loss_scale.scale.data && good) mrc__loss_scale_update(&a->loss_scale, state[1]);
@@ -30882,11 +30887,6 @@ static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *rea
     ctx->flat.losses = mrc__arena_alloc(&ctx->grads, 3 * sizeof(double), 0);
     return ctx->flat.losses ? MRC_OK
          : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
-}
-
-// Whether the weights may move after such a loss; grad_norm says the same on the device.
-static int mrc__loss_counts(double loss, double max_loss) {
-    return fabs(loss) <= DBL_MAX && !(max_loss > 0 && loss > max_loss);
 }
 
 static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {

@@ -3,11 +3,11 @@
 #define RANKING_H
 #include "tool.h"
 
-// The place of a passage among the judgements of a query, `judged` of them from `first` on; NULL:
-// it was not judged.
 static int qrels_order(const void *a, const void *b) {
     return strcmp(((const mrc_run_line *)a)->passage, ((const mrc_run_line *)b)->passage);
 }
+// The place of a passage among the judgements of a query, `judged` of them from `first` on; NULL:
+// it was not judged.
 TOOL_DEF const mrc_run_line *qrels_find(const mrc_run *q, size_t first, size_t judged,
                                         const char *passage) {
     const mrc_run_line key = { .passage = passage };

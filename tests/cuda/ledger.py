@@ -69,8 +69,8 @@ for arch in (80, 90):
 # Bytes that the launch asks for.
 SHARED = {r"mrc_cuda_gemm_whole<": 16896, r"mrc_cuda_attention_tc_fwd<": 30976,
           r"mrc_cuda_attention_tc_": 41216, r"mrc_cuda_attention_wide_fwd": 49152,
-          r"mrc_cuda_attention_wide_bwd": 98304, r"rnn_chip_fwd": 94480, r"rnn_chip_bwd": 67616, r"tc_gemm_kernel<.*, 70, 128,": 34816,
-          r"tc_gemm_kernel<.*, 80, 128,": 52224}
+          r"mrc_cuda_attention_wide_bwd": 98304, r"rnn_chip_fwd": 94480, r"rnn_chip_bwd": 67616,
+          r"tc_gemm_kernel<.*, 70, 128,": 34816, r"tc_gemm_kernel<.*, 80, 128,": 52224}
 
 
 def ptxas(path):
