@@ -61,6 +61,19 @@ __device__ __forceinline__ int rnn_chip_active(const rnn_chip_group &g, int s) {
     return __popc(__ballot_sync(0xffffffffu, g.length > s));
 }
 
+// The group from sequence `first` on and the owner's sequence of it, where there are several
+// groups; how many of its sequences are under way at step s.  0: nor are the shorter ones after it.
+__device__ __forceinline__ int rnn_chip_turn(const rnn_sweep &a, int first, int owned, int s,
+                                             bool one, rnn_chip_group &group,
+                                             rnn_chip_group &mine) {
+    if (first > 0 && a.length[first] <= s) return 0;
+    if (!one) {
+        group = rnn_chip_group_of(a, first);
+        mine = rnn_chip_pick(group, owned);
+    }
+    return rnn_chip_active(group, s);
+}
+
 __device__ __forceinline__ float4 rnn_chip_get(const float *p, bool there) {
     return there ? *(const float4 *)p : make_float4(0, 0, 0, 0);
 }
@@ -218,12 +231,8 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_fwd_kernel(rnn_s
     rnn_chip_group group = rnn_chip_group_of(a, 0), mine = rnn_chip_pick(group, owned);
     for (int s = 0; s < steps; s++) {
         for (int first = 0; first < a.sequences; first += RNN_CHIP_GROUP) {
-            if (first > 0 && a.length[first] <= s) break;
-            if (!one) {
-                group = rnn_chip_group_of(a, first);
-                mine = rnn_chip_pick(group, owned);
-            }
-            const int n = rnn_chip_active(group, s);
+            const int n = rnn_chip_turn(a, first, owned, s, one, group, mine);
+            if (n == 0) break;
             if (s > 0) rnn_chip_stage(x, a, group, n, s - 1, dir);
             if (!MRC_BUG(CHIP_STAGED)) __syncthreads();
 #pragma unroll 1
@@ -370,12 +379,8 @@ __global__ void __launch_bounds__(RNN_CHIP_THREADS, 1) rnn_chip_bwd_kernel(rnn_s
         float *to = a.parts + (size_t)(s & 1) * parity
                   + (size_t)(int)blockIdx.x * a.sequences * h + k;
         for (int first = 0; first < a.sequences; first += RNN_CHIP_GROUP) {
-            if (first > 0 && a.length[first] <= s) break;
-            if (!one) {
-                group = rnn_chip_group_of(a, first);
-                mine = rnn_chip_pick(group, owned);
-            }
-            const int n = rnn_chip_active(group, s);
+            const int n = rnn_chip_turn(a, first, owned, s, one, group, mine);
+            if (n == 0) break;
             if (owner && owned < n) {
                 rnn_chip_dz(a, mine, own, all + (size_t)(first + owned) * h,
                             dz + u * RNN_CHIP_GROUP + owned, s, dir, unit, one, steps);
