@@ -67,7 +67,7 @@ suites() {
     lint)     echo lint ;;
     header-*) echo header ;;
     cuda-gcc) tagged cuda; cuda_suites; printf '%s
-' cuda_planted cuda_count cuda_nvcc cuda_volta cuda_ranks ;;
+' cuda_planted cuda_count cuda_nvcc cuda_volta cuda_ranks gpu_run ;;
     cuda-tsan) echo test_ops; cuda_suites | grep -v nccl ;;     # its ranks are processes
     cuda-*)   echo test_ops; cuda_suites ;;
     arm64)    tagged arm64 ;;

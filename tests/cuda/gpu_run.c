@@ -287,7 +287,8 @@ static void time_attention(mrc_backend *be, mrc_dtype dtype) {
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = t.fwd.mask, .cu_seqlens = cu_in, .real_len = real_in,
         .sequence_index = index_in, .q = q, .k = k, .v = v, .lse = { MRC_DTYPE_F32, ROWS, p[5] },
-        .dy = { dtype, WIDTH, p[4] }, .dq = { dtype, 3 * WIDTH, p[6], 0 },
+        .y = { dtype, WIDTH, p[4] }, .dy = { dtype, WIDTH, p[4] },
+        .dq = { dtype, 3 * WIDTH, p[6], 0 },
         .dk = { dtype, 3 * WIDTH, (char *)p[6] + bytes, 0 },
         .dv = { dtype, 3 * WIDTH, (char *)p[6] + 2 * bytes, 0 } };
     p[7] = be->alloc(be, be->kernels[dtype].attention_bwd_workspace(be, &t.bwd));
