@@ -165,7 +165,7 @@ extern "C" int mrc_cuda_devices(void) {
 }
 
 //==============================================================================
-// Copies: uploads go through pinned memory and are not waited for
+// Copies: through pinned memory; uploads are not waited for
 //==============================================================================
 enum { MRC_CUDA_STAGING_HALF = 4 << 20 };
 
@@ -191,15 +191,36 @@ static mrc_status mrc_cuda_upload(mrc_backend *be, void *dst, const void *src, s
     return MRC_OK;
 }
 
-// What kernels failed at shows here, as only this waits.
+// A piece of a download, on its way to its half.  What uploads have left there was read before it.
+static mrc_status mrc_cuda_ask(mrc_cuda *c, const void *src, size_t bytes, size_t piece) {
+    const size_t half = MRC_CUDA_STAGING_HALF, done = piece * half;
+    const size_t part = bytes - done < half ? bytes - done : half;
+    MRC_CUDA_TRY(mrc_cuda_check(c, cudaMemcpyAsync(c->staging + piece % 2 * half,
+                                                   (const char *)src + done, part,
+                                                   cudaMemcpyDeviceToHost, c->stream)));
+    return mrc_cuda_check(c, cudaEventRecord(c->copied[piece % 2], c->stream));
+}
+
+// A piece is on its way while the one before it is copied out.  What kernels failed at shows here,
+// as only this waits.
 static mrc_status mrc_cuda_download(mrc_backend *be, void *dst, const void *src, size_t bytes) {
     mrc_cuda *c = (mrc_cuda *)be->self;
+    const size_t half = MRC_CUDA_STAGING_HALF, pieces = bytes / half + (bytes % half != 0);
     MRC_CUDA_TRY(mrc_cuda_check(c, cudaSetDevice(c->device)));
-    if (bytes) {
-        MRC_CUDA_TRY(mrc_cuda_check(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost,
-                                                       c->stream)));
+    for (size_t piece = 0; piece <= pieces; piece++) {
+        const bool last = piece == pieces;
+        if (!last) MRC_CUDA_TRY(mrc_cuda_ask(c, src, bytes, piece));
+        if (last) {
+            MRC_CUDA_TRY(mrc_cuda_check(c, cudaStreamSynchronize(c->stream)));
+        } else if (piece && !MRC_BUG(DOWNLOAD)) {
+            MRC_CUDA_TRY(mrc_cuda_check(c, cudaEventSynchronize(c->copied[(piece - 1) % 2])));
+        }
+        if (!piece) continue;
+        const size_t done = (piece - 1) * half;
+        memcpy((char *)dst + done, c->staging + (piece - 1) % 2 * half,
+               last ? bytes - done : half);
     }
-    return mrc_cuda_check(c, cudaStreamSynchronize(c->stream));
+    return MRC_OK;
 }
 
 //==============================================================================

@@ -55,9 +55,10 @@
     X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
     X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
-// Caught by tests/unit/test_kernels.c.
+// Caught by tests/unit/test_kernels.c and test_cuda.c.
 #define MRC_KERNEL_BUGS(X)                                                                         \
-    X(STEP_LOSS, "", "the weights move after any loss")
+    X(STEP_LOSS, "", "the weights move after any loss")                                            \
+    X(DOWNLOAD, "", "a piece of a download is read before it has come")
 
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
 #define MRC_PLANTED_BUGS(X)                                                                        \

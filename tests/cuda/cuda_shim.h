@@ -15,6 +15,7 @@
 #pragma once
 #include "bugs.h"
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
@@ -661,10 +663,28 @@ inline int launch(const char *name, dim3 g, dim3 b, size_t smem, bool coop, F &&
 // another one's stream fails.
 inline thread_local int device = 0;
 } // namespace mrc_shim
+// What a download brings stands with the stream, and comes when it is waited for, no sooner.
+namespace mrc_shim {
+struct late {
+    void *to;
+    std::vector<char> bytes;
+};
+} // namespace mrc_shim
 typedef struct mrc_shim_stream {
     int device;
+    std::vector<mrc_shim::late> late;   // the first of them was number `came`
+    size_t came;
 } *cudaStream_t;
 namespace mrc_shim {
+inline void come(cudaStream_t s, size_t upto) {
+    size_t n = 0;
+    while (n < s->late.size() && s->came + n < upto) {
+        memcpy(s->late[n].to, s->late[n].bytes.data(), s->late[n].bytes.size());
+        n++;
+    }
+    s->late.erase(s->late.begin(), s->late.begin() + (std::ptrdiff_t)n);
+    s->came += n;
+}
 inline bool is_foreign(cudaStream_t s) { return s && s->device != device; }
 } // namespace mrc_shim
 #define threadIdx (mrc_shim::S.cur->tid)
@@ -906,7 +926,10 @@ static inline float __bfloat162float(__nv_bfloat16 b) { return b; }
 
 // ---------------------------------------------------------------- the runtime calls of a backend
 typedef int cudaError_t;
-typedef struct mrc_shim_event *cudaEvent_t;
+typedef struct mrc_shim_event {
+    cudaStream_t stream;
+    size_t upto;                        // downloads asked for before it was recorded
+} *cudaEvent_t;
 enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
@@ -995,9 +1018,13 @@ static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind kind,
-                                          cudaStream_t) {
+                                          cudaStream_t stream) {
     if (kind == cudaMemcpyHostToDevice) MRC_COUNTED(mrc_count_upload());
-    if (kind == cudaMemcpyDeviceToHost) MRC_COUNTED(mrc_count_download());
+    if (kind == cudaMemcpyDeviceToHost) {
+        MRC_COUNTED(mrc_count_download());
+        stream->late.push_back({d, {(const char *)s, (const char *)s + n}});
+        return cudaSuccess;
+    }
     memcpy(d, s, n);
     return cudaSuccess;
 }
@@ -1035,24 +1062,35 @@ static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, i
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
-    *s = new mrc_shim_stream{mrc_shim::device};
+    *s = new mrc_shim_stream{mrc_shim::device, {}, 0};
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
     delete s;
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     MRC_COUNTED(mrc_count_wait());
+    mrc_shim::come(s, SIZE_MAX);
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
-    *e = nullptr;
+    *e = new mrc_shim_event{nullptr, 0};
     return cudaSuccess;
 }
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-static inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-static inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    *e = {s, s->came + s->late.size()};
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    MRC_COUNTED(mrc_count_wait());
+    if (e->stream) mrc_shim::come(e->stream, e->upto);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
+    delete e;
+    return cudaSuccess;
+}
 static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t e) {
     return e == cudaErrorMemoryAllocation ? "out of memory"
