@@ -11749,6 +11749,13 @@ static void *mrc__host_alloc(mrc_backend *be, size_t bytes) {
     return ptr;
 }
 
+// The threads of the cpu backend with its own products; 0: another backend.
+static size_t mrc__cpu_threads(const mrc_backend *be) {
+    const mrc__host_backend *h = be->self;
+    if (be->alloc != mrc__host_alloc || strcmp(be->name, "cpu") != 0) return 0;
+    return h->pool->n_workers;
+}
+
 static void mrc__host_free(mrc_backend *be, void *ptr) {
     mrc__host_backend *h = be->self;
     char *raw;
@@ -28509,13 +28516,9 @@ static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tenso
     return out;
 }
 
-MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+// All layers, of all rows at once.
+static mrc_tensor *mrc__encode_rows(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
-    MRC__WANT(ctx, !m || !batch || !config);
-    if (config->magic != MRC_FORWARD_MAGIC) {
-        return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
-                              "mrc_forward_config_default()");
-    }
     const mrc_model_config *c = &m->config;
     const mrc_encoder_weights *w = m->weights;
     const mrc__distances *distances = NULL;
@@ -28547,6 +28550,82 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
                                    c->layer_norm_eps);
     mrc_drop(ctx, in[0]);
     return y;
+}
+
+// ---- prediction in parts ----
+//
+// On the cpu a large batch goes through all layers in parts of whole sequences, so that what passes
+// from op to op stays in the cache.  Rows of different sequences share no sum, so each row has the
+// bits that it has in the whole batch, whatever the parts.
+enum { MRC__PART_ROWS = 384, MRC__PART_ROWS_THREAD = 192 };     // of a part, of a thread: at least
+
+// The least rows of a part; 0: the batch stays whole.  Packed weights are read as they are, others
+// would be packed again for each part; DeBERTa's table of distances would be multiplied again.
+static size_t mrc__part_rows(const mrc_ctx *ctx, const mrc_model *m, const mrc_batch *batch) {
+    const size_t threads = mrc__cpu_threads(ctx->be), rows = threads * MRC__PART_ROWS_THREAD;
+    if (!threads || ctx->grad_mode || !batch->input_ids || m->weights->relative) return 0;
+    if (!m->weights->layers[0].down.weight->packed) return 0;
+    return rows > MRC__PART_ROWS ? rows : MRC__PART_ROWS;
+}
+
+// Sequences first to end - 1 as a batch of their own.
+static mrc_status mrc__batch_part(mrc_ctx *ctx, const mrc_batch *batch, size_t first, size_t end,
+                                  mrc_batch *out) {
+    const int32_t *cu = batch->cu_seqlens->data, *index = batch->sequence_index->data;
+    const int32_t *real_len = batch->real_len->data, *ids = batch->input_ids->data;
+    const int32_t *types = batch->token_type_ids->data, *positions = batch->position_ids->data;
+    const size_t n = end - first, row = (size_t)cu[first];
+    size_t bytes;
+    int32_t *ends = mrc__mul(n + 1, sizeof *ends, &bytes) ? ctx->host.alloc(ctx->host.user, bytes)
+                                                          : NULL;
+    if (!ends) return mrc__fail(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t i = 0; i <= n; i++) ends[i] = cu[first + i] - cu[first];
+    mrc_status s = mrc_batch_new(ctx, out, &(mrc_batch_desc){
+        .n_sequences = n, .cu_seqlens = ends, .sequence_index = index + first,
+        .real_len = real_len + first, .input_ids = ids + row, .token_type_ids = types + row,
+        .position_ids = positions + row });
+    ctx->host.free(ctx->host.user, ends);
+    return s;
+}
+
+// The end of the part that begins at `first`: a short rest belongs to the part before it.
+static size_t mrc__part_end(const mrc_batch *batch, size_t first, size_t least) {
+    const int32_t *cu = batch->cu_seqlens->data;
+    size_t end = first;
+    while (end < batch->n_sequences && (size_t)(cu[end] - cu[first]) < least) end++;
+    return batch->n_tokens - (size_t)cu[end] < least / 2 ? batch->n_sequences : end;
+}
+
+static mrc_tensor *mrc__encode_parts(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config, size_t least) {
+    const size_t shape[2] = { batch->n_tokens, m->config.hidden_size };
+    const size_t bytes = shape[1] * mrc_dtype_bytes(m->dtype);      // of a row
+    const int32_t *cu = batch->cu_seqlens->data;
+    mrc_tensor *out = mrc_tensor_new(ctx, m->dtype, 2, shape, 0);
+    for (size_t first = 0, end; out && first < batch->n_sequences; first = end) {
+        mrc_batch part;
+        end = mrc__part_end(batch, first, least);
+        if (mrc__batch_part(ctx, batch, first, end, &part) != MRC_OK) return NULL;
+        mrc_tensor *x = mrc__encode_rows(ctx, m, &part, config);
+        if (!x) return NULL;
+        memcpy((char *)out->data + (size_t)cu[first] * bytes, x->data, part.n_tokens * bytes);
+        mrc_drop(ctx, x);
+    }
+    return out;
+}
+
+MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                    const mrc_forward_config *config) {
+    MRC__WANT(ctx, !m || !batch || !config);
+    if (config->magic != MRC_FORWARD_MAGIC) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
+                              "mrc_forward_config_default()");
+    }
+    const size_t least = mrc__part_rows(ctx, m, batch);
+    if (!least || mrc__part_end(batch, 0, least) == batch->n_sequences) {
+        return mrc__encode_rows(ctx, m, batch, config);
+    }
+    return mrc__encode_parts(ctx, m, batch, config, least);
 }
 
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,

@@ -70,6 +70,52 @@ static size_t predict(mrc_backend *be, const char *name, const char *dir, mrc_dt
     return n;
 }
 
+// A batch of thousands of rows goes through the layers in parts: its logits have the bits that each
+// sequence has alone, whatever the parts, which follow the number of threads.
+static void test_parts(const char *name, const char *dir, mrc_dtype dtype, size_t threads) {
+    enum { SEQUENCES = 260 };
+    static double alone[MAX_LOGITS];
+    const mrc_feature *list[SEQUENCES];
+    const mrc_forward_config config = mrc_forward_config_default();
+    golden g = {0};
+    mrc_backend *be = NULL;
+    mrc_model *m = NULL;
+    mrc_batch batch;
+    CHECK(mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = threads,
+              .math = dtype == MRC_DTYPE_BF16 ? MRC_MATH_BF16 : MRC_MATH_F32 }) == MRC_OK, "cpu");
+    mrc_ctx *ctx = new_ctx_on(be);
+    golden_open(ctx, &g, name, "ragged");
+    for (size_t i = 0; i < SEQUENCES; i++) list[i] = g.list[(i * i + i / 7) % g.b];
+    mrc_no_grad(ctx, 1);
+    if (!CHECK(mrc_model_load(ctx, &m, &(mrc_model_load_desc){ .path = dir, .dtype = dtype,
+                                                               .for_prediction = 1 }) == MRC_OK
+               && mrc_model_batch(ctx, m, &batch, list, SEQUENCES, 0) == MRC_OK, "%s",
+               mrc_ctx_message(ctx))) exit(1);
+    const size_t least = mrc__part_rows(ctx, m, &batch);
+    CHECK(least == (m->weights->relative ? 0 : threads > 2 ? 192 * threads : 384)
+          && (!least || mrc__part_end(&batch, 0, least) < SEQUENCES), "%s: parts of %zu rows",
+          name, least);
+    mrc_tensor *y = mrc_model_forward(ctx, m, &batch, &config);
+    if (!CHECK(y, "%s: %s", name, mrc_ctx_message(ctx))) exit(1);
+    double *got = tensor_read(be, y, y->data);
+    size_t wrong = 0, row = 0;
+    for (size_t i = 0; i < SEQUENCES; row += (size_t)list[i++]->length) {
+        mrc_ctx_reset(ctx);
+        const mrc_status s = mrc_model_batch(ctx, m, &batch, list + i, 1, i);
+        y = s == MRC_OK ? mrc_model_forward(ctx, m, &batch, &config) : NULL;
+        if (!CHECK(y && y->numel <= MAX_LOGITS, "%s: %s", name, mrc_ctx_message(ctx))) exit(1);
+        test_read(be, y->dtype, y->data, y->numel, alone);
+        wrong += memcmp(got + 2 * row, alone, y->numel * sizeof *alone) != 0;
+    }
+    CHECK(wrong == 0, "%s in %s, %zu threads: %zu sequences differ from themselves alone", name,
+          mrc_dtype_name(dtype), threads, wrong);
+    free(got);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+    mrc_backend_free(be);
+}
+
 // f32 is the measure; what is kept in bf16 changes a result of bytes.
 static void test_family(mrc_backend *be, mrc_backend *bf16, const char *name, const char *dir) {
     static double want[MAX_LOGITS], got[MAX_LOGITS], kept[MAX_LOGITS];
@@ -79,6 +125,10 @@ static void test_family(mrc_backend *be, mrc_backend *bf16, const char *name, co
         const int all_f32 = !head && (strstr(name, "deberta_v") || strstr(name, "mpnet"));
         CHECK((all_f32 || f32 != narrow) && fabs(f32 - narrow) <= 0.02 * f32,
               "%s, head %d: loss %.9g, in bf16 %.9g", name, head, f32, narrow);
+        for (size_t threads = 1; head == 0 && threads <= 4; threads++) {
+            test_parts(name, dir, MRC_DTYPE_F32, threads);
+            test_parts(name, dir, threads % 2 ? MRC_DTYPE_BF16 : MRC_DTYPE_I8, threads);
+        }
         const size_t n = predict(be, name, dir, MRC_DTYPE_F32, 0, want);
         predict(bf16, name, dir, MRC_DTYPE_BF16, 0, got);
         double e = difference(got, want, n, 1);
