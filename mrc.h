@@ -12679,6 +12679,25 @@ MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_down)(MRC__T(vec) low, MRC__T(vec) h
     return MRC__T(round_bf16)(low) >> 16 | MRC__T(round_bf16)(high);
 #endif
 }
+// One pair of rows of a panel: `lines` columns, then 0 up to width.  high NULL: 0.
+MRC__PAIRS_INLINE void MRC__T(narrow_pair)(uint32_t *dst, const float *low, const float *high,
+                                           size_t lines, size_t width) {
+    for (size_t j = 0; j < width; j += MRC__T(LANES)) {
+        const size_t left = lines > j ? lines - j : 0, room = width - j;
+        MRC__T(vec) a, b = {0};
+#if defined(__x86_64__)
+        const __mmask16 in = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+        const __mmask16 fits = (__mmask16)(room < 16 ? (1u << room) - 1 : 0xffff);
+        a = (MRC__T(vec))_mm512_maskz_loadu_ps(in, low + j);
+        if (high) b = (MRC__T(vec))_mm512_maskz_loadu_ps(in, high + j);
+        _mm512_mask_storeu_epi32(dst + j, fits, (__m512i)MRC__T(pairs_down)(a, b));
+#else
+        a = MRC__T(load_n)(low + j, left);
+        if (high) b = MRC__T(load_n)(high + j, left);
+        MRC__T(store_n)((float *)(void *)(dst + j), (MRC__T(vec))MRC__T(pairs_down)(a, b), room);
+#endif
+    }
+}
 #undef MRC__PAIRS_INLINE
 
 // `lines` rows of n floats as pairs, `stride` words apart; where n is odd its last pair ends in 0.
@@ -12700,27 +12719,17 @@ MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, 
     }
 }
 
-// A panel [pair][width] of `lines` columns of n rows, ld apart.  width is COLS or ROWS.
+// Panels [pair][width] of `lines` columns of n rows, ld apart.  width is COLS or ROWS.  All panels
+// go down the rows together, so that each line of memory is read once.
 MRC__TARGET_PAIRS static void MRC__T(narrow_columns)(uint32_t *dst, const float *src, size_t ld,
                                                      size_t lines, size_t width, size_t n) {
+    const size_t panel = mrc__ceil_div(n, 2) * width;
     for (size_t k = 0; k < n; k += 2, src += 2 * ld, dst += width) {
-        MRC__T(fetch)(src, MRC__AHEAD * ld, width);
-        MRC__T(fetch)(src, (MRC__AHEAD + 1) * ld, width);
-        for (size_t j = 0; j < width; j += MRC__T(LANES)) {
-            const size_t left = lines > j ? lines - j : 0, room = width - j;
-            MRC__T(vec) low, high = {0};
-#if defined(__x86_64__)
-            const __mmask16 in = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
-            const __mmask16 fits = (__mmask16)(room < 16 ? (1u << room) - 1 : 0xffff);
-            low = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + j);
-            if (k + 1 < n) high = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + ld + j);
-            _mm512_mask_storeu_epi32(dst + j, fits, (__m512i)MRC__T(pairs_down)(low, high));
-#else
-            low = MRC__T(load_n)(src + j, left);
-            if (k + 1 < n) high = MRC__T(load_n)(src + ld + j, left);
-            MRC__T(store_n)((float *)(void *)(dst + j), (MRC__T(vec))MRC__T(pairs_down)(low, high),
-                            room);
-#endif
+        MRC__T(fetch)(src, MRC__AHEAD * ld, lines);
+        MRC__T(fetch)(src, (MRC__AHEAD + 1) * ld, lines);
+        for (size_t j = 0; j < lines; j += width) {
+            MRC__T(narrow_pair)(dst + j / width * panel, src + j, k + 1 < n ? src + ld + j : NULL,
+                                mrc__min(lines - j, width), width);
         }
     }
 }
@@ -12923,10 +12932,7 @@ MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t 
             MRC__T(narrow_rows)(words, job->stride, src + k0, line, lines, n);
             return;
         }
-        for (size_t p = 0; p < lines; p += MRC__ROWS) {
-            MRC__T(narrow_columns)(words + p * job->kc, src + k0 * k_step + p, k_step,
-                                   mrc__min(lines - p, MRC__ROWS), MRC__ROWS, n);
-        }
+        MRC__T(narrow_columns)(words, src + k0 * k_step, k_step, lines, MRC__ROWS, n);
         return;
     }
 #endif
@@ -15129,10 +15135,7 @@ static void MRC__T(pairs_by_columns)(const MRC__T(pairs) *w, const float *a, con
         .m = keys, .n = w->d, .k = half, .a = w->a, .a_row = 1, .a_step = MRC__ROWS,
         .a_panel = MRC__ROWS * half, .b = b, .b_step = MRC__T(COLS) * half, .c = c, .ld = w->d,
         .accumulate = accumulate };
-    for (size_t i = 0; i < keys; i += MRC__ROWS) {
-        MRC__T(narrow_columns)(w->a + i * half, a + i, w->columns, mrc__min(keys - i, MRC__ROWS),
-                               MRC__ROWS, n);
-    }
+    MRC__T(narrow_columns)(w->a, a, w->columns, keys, MRC__ROWS, n);
     MRC__T(pairs_multiply)(&block);
 }
 
