@@ -268,13 +268,9 @@ __device__ __forceinline__ unsigned tca_kept(const mrc_cuda_mask &m, int head, i
     const unsigned mine = tca_draw(m, head, sequence, q0 + row, (k0 + col) / 4)
                         | tca_draw(m, head, sequence, q0 + row, (k0 + col) / 4 + 2) << 4;
     const unsigned other = __shfl_xor_sync(0xffffffffu, mine, ARCH == 70 ? 2 : 1);
-    unsigned kept = 0;
-#pragma unroll
-    for (int e = 0; e < 8; e++) {
-        const unsigned of = (e >> 1 & 1) == half ? mine : other;
-        kept |= (of >> (4 * (e >> 2) + 2 * half + (e & 1)) & 1) << e;
-    }
-    return kept;
+    const unsigned row0 = (half ? other : mine) >> 2 * half;
+    const unsigned row1 = (half ? mine : other) >> 2 * half;
+    return (row0 & 0x33) | (row1 & 0x33) << 2;
 }
 
 // The same where rows are keys and columns queries: on path 80 a draw's keys stand in four lanes,
@@ -291,18 +287,17 @@ __device__ __forceinline__ unsigned tca_kept_of_keys(const mrc_cuda_mask &m, int
     const unsigned mine = tca_draw(m, head, sequence, q0 + col, (k0 + row) / 4)
                         | tca_draw(m, head, sequence, q0 + col + more_q, (k0 + row) / 4 + more_k)
                               << 4;
-    unsigned of[4], kept = 0;
+    unsigned of[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {       // what was drawn for queries i of path 80, i & 1 of 70
         const int from = ARCH == 70 ? (lane & ~1) | (i & 1) : (lane & ~12) | i << 2;
-        of[i] = __shfl_sync(0xffffffffu, mine, from);
+        of[i] = __shfl_sync(0xffffffffu, mine, from) >> (ARCH == 70 ? lane & 1 : lane >> 2 & 3);
     }
+    if (ARCH == 70) return (of[0] & 0x55) | (of[1] & 0x55) << 1;
+    unsigned kept = 0;                  // of each draw bits 0 and 4 are the lane's
 #pragma unroll
-    for (int e = 0; e < 8; e++) {
-        const unsigned drawn = of[ARCH == 70 ? e & 1 : (e & 1) + (e >> 2) * 2];
-        const int bit = ARCH == 70 ? 4 * (e >> 2) + (lane & 1) + (e & 2)
-                                   : 4 * (e >> 1 & 1) + (lane >> 2 & 3);
-        kept |= (drawn >> bit & 1) << e;
+    for (int i = 0; i < 4; i++) {
+        kept |= ((of[i] & 1) | (of[i] >> 2 & 4)) << ((i & 1) + (i >> 1) * 4);
     }
     return kept;
 }

@@ -212,7 +212,8 @@ class Kernels:
     """A cubin's kernels by their demangled names, each simulated once for a number of blocks."""
 
     def __init__(self, arch, log, listing):
-        self.machine, self.rows, self.code = MACHINES[arch], ptxas(log), sass(listing)
+        self.arch, self.machine = arch, MACHINES[arch]
+        self.rows, self.code = ptxas(log), sass(listing)
         names = demangle(sorted(set(self.rows) & set(self.code)))
         self.names = {v: k for k, v in names.items()}
         self.known = {}
@@ -260,12 +261,25 @@ class Kernels:
 #===================================================================================================
 LAYERS, ROWS, HIDDEN, FFN, HEADS, LENGTH = 24, 5120, 1024, 4096, 16, 512
 
-# name -> milliseconds of what is not simulated here, and how far they may be off: sweeps in 16 bits
-# (a sum of latencies), rows (bytes over bandwidth), embeddings, the optimizer, launches.
+# Kernels of rows in a layer: how often, and what one reads and writes once, as multiples of ROWS x
+# HIDDEN elements; the shim counts the same (tests/cuda/count.h), and weights and second reads of a
+# row, which caches have.
+ROW_KERNELS = [
+    ("norm_fwd", 2, 2 + 2), ("norm_bwd", 2, 2 + 2), ("activation_fwd", 1, 4 + 4),
+    ("an activation's slope and its bias", 1, 8 + 4), ("the bias of query, key and value", 1, 3),
+    ("other biases", 2, 1), ("weight and bias of a norm", 2, 2),
+]
+# The share of the bandwidth that such kernels reach, and seconds in which a launch fills and
+# empties the processors.
+STREAM, RAMP = {70: .83, 90: .76}, 2e-6
+LAUNCHES, GAP = 646, {70: 2.8e-6, 90: .9e-6}    # tests/cuda/count_run.c counts them
+
+# name -> milliseconds of what else is not simulated here, and how far all such may be off: sweeps
+# in 16 bits (a sum of latencies), embeddings, the optimizer.
 OTHER = {
-    "V100 fp32": dict(rows=36, embedding=.8, optimizer=16, launches=3),
-    "V100 fp16": dict(sweeps=25, rows=22, embedding=.8, optimizer=17, launches=4),
-    "H200 bf16": dict(sweeps=7, rows=6, embedding=.4, optimizer=4, launches=1),
+    "V100 fp32": dict(embedding=.8, optimizer=16),
+    "V100 fp16": dict(sweeps=25, embedding=.8, optimizer=17),
+    "H200 bf16": dict(sweeps=7, embedding=.4, optimizer=4),
 }
 RANGE = dict(products=.12, attention=.3, sweeps=.4, rows=.3, embedding=.5, optimizer=.15,
              launches=.5)
@@ -429,8 +443,17 @@ def f32_sweeps(kernels):
     return total
 
 
+def rows_ms(arch, element):
+    """All kernels of ROW_KERNELS, of elements of so many bytes."""
+    moved = sum(times * arrays for _, times, arrays in ROW_KERNELS) * ROWS * HIDDEN * element
+    seconds = moved / (MACHINES[arch]["bandwidth"] * STREAM[arch])
+    return LAYERS * (seconds + RAMP * sum(times for _, times, _ in ROW_KERNELS)) * 1e3
+
+
 def step(kernels, name, parts):
-    parts = {**OTHER[name], **parts}
+    arch = kernels.arch
+    parts = {**OTHER[name], "rows": rows_ms(arch, 4 if "fp32" in name else 2),
+             "launches": LAUNCHES * GAP[arch] * 1e3, **parts}
     spread = math.sqrt(sum((RANGE[k] * v) ** 2 for k, v in parts.items()))
     total = sum(parts.values())
     print(f"{name}: " + ", ".join(f"{k} {v:.1f}" for k, v in parts.items())
