@@ -8,6 +8,7 @@
 #include "cuda/families.cuh"
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_tc.cuh"
+#include "cuda/gemm_wgmma.cuh"
 #include "cuda/gru.cuh"
 #include "cuda/lstm.cuh"
 #include "cuda/optim.cuh"
@@ -231,16 +232,16 @@ template <class T> static bool mrc_cuda_uses_tc(const mrc_cuda *c) {
     return !std::is_same<T, float>::value || (c->tf32 && c->path >= 80);
 }
 template <class T> static size_t mrc_cuda_product_scratch(mrc_cuda *c, const mrc_cuda_product *p) {
-    return mrc_cuda_uses_tc<T>(c) ? mrc_cuda_gemm_tc_scratch(p, c->path)
+    return mrc_cuda_uses_tc<T>(c) ? mrc_cuda_tensor_scratch<T>(c, p)
                                   : mrc_cuda_gemm_scratch_f32(p, c->path);
 }
 static mrc_status mrc_cuda_multiply(float, mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
-    return mrc_cuda_uses_tc<float>(c) ? mrc_cuda_gemm_tc<float>(c, p, scratch)
+    return mrc_cuda_uses_tc<float>(c) ? mrc_cuda_gemm_tensor(float(), c, p, scratch)
                                       : mrc_cuda_gemm_f32(c, p, scratch);
 }
 template <class T>
 static mrc_status mrc_cuda_multiply(T, mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
-    return mrc_cuda_gemm_tc<T>(c, p, scratch);
+    return mrc_cuda_gemm_tensor(T(), c, p, scratch);
 }
 
 static mrc_cuda_product mrc_cuda_product_of(size_t m, size_t n, size_t k, mrc_in a,
@@ -477,9 +478,10 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
     cudaFuncAttributes kernel;
     c->arch = 10 * major + minor;
     c->shared_limit = (size_t)shared;
-    const int own = c->arch >= 80 ? 80 : 70;
+    const int own = c->arch == 90 && MRC_KNOWS_WGMMA ? 90 : c->arch >= 80 ? 80 : 70;
     c->path = desc && desc->path ? desc->path : mrc_cuda_number("MRC_CUDA_PATH", own);
     c->tf32 = desc && desc->tf32;
+    c->wgmma_all = mrc_cuda_number("MRC_CUDA_WGMMA_ALL", 0);
     if (c->arch < 70) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "the CUDA device has compute capability "
                            "%d / 10, and 7.0 is the least that will do", c->arch);
@@ -490,9 +492,10 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
                            "device's compute capability, %d / 10 (CUDA 13 makes none below 7.5: "
                            "build with 11.8 or 12)", c->arch);
     }
-    if ((c->path != 70 && c->path != 80) || c->path > own) {
+    if ((c->path != 70 && c->path != 80 && c->path != 90) || c->path > own) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "CUDA path %d: not one that this device has "
-                           "(70, and 80 from compute capability 8.0 on)", c->path);
+                           "(70, 80 from compute capability 8.0 on, and 90 of 9.0 alone, in builds "
+                           "of CUDA 12 or later)", c->path);
     }
     if (c->tf32 && c->path < 80) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "TF32 is not what CUDA path %d has, but 80, "
@@ -501,8 +504,7 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
     return MRC_OK;
 }
 
-static mrc_status mrc_cuda_set_up(mrc_cuda *c, const mrc_cuda_desc *desc) {
-    MRC_CUDA_TRY(mrc_cuda_choose(c, desc));
+static mrc_status mrc_cuda_begin(mrc_cuda *c, const mrc_cuda_desc *desc) {
     if (cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking) != cudaSuccess
         || cudaMallocHost((void **)&c->staging, 2 * MRC_CUDA_STAGING_HALF) != cudaSuccess
         || cudaEventCreateWithFlags(&c->copied[0], cudaEventDisableTiming) != cudaSuccess
@@ -511,11 +513,47 @@ static mrc_status mrc_cuda_set_up(mrc_cuda *c, const mrc_cuda_desc *desc) {
         return mrc_cuda_no(desc, MRC_ERR_MEM, "the CUDA device gives no stream and %d bytes of "
                            "pinned memory", 2 * MRC_CUDA_STAGING_HALF);
     }
+    return MRC_OK;
+}
+
+// Path 90 is taken where its products are path 80's to the bit: see wg_check().  A device that does
+// not even finish them does nothing more until it is reset, for any instance of this process.
+static mrc_status mrc_cuda_confirm(mrc_cuda *c, const mrc_cuda_desc *desc) {
+    const mrc_status s = c->path == 90 ? wg_check(c) : MRC_OK;
+    if (s == MRC_OK || s == MRC_ERR_MEM) return s;
+    if ((desc && desc->path) || mrc_cuda_number("MRC_CUDA_PATH", 0)) {
+        return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "CUDA path %d: its products are not those of "
+                           "path 80 on this device", c->path);
+    }
+    c->path = 80;
+    c->unconfirmed = 1;
+    c->error[0] = 0;
+    (void)cudaGetLastError();
+    if (cudaStreamSynchronize(c->stream) == cudaSuccess) return MRC_OK;
+    (void)cudaDeviceReset();
+    c->stream = NULL;
+    c->staging = NULL;
+    c->copied[0] = c->copied[1] = NULL;
+    MRC_CUDA_TRY(mrc_cuda_check(c, cudaSetDevice(c->device)));
+    return mrc_cuda_begin(c, desc);
+}
+
+static const char *mrc_cuda_isa(const mrc_cuda *c) {
+    if (c->path == 70) return "sm_70";
+    if (c->path == 90) return c->tf32 ? "sm_90 tf32" : "sm_90";
+    if (c->unconfirmed) return c->tf32 ? "sm_80 tf32, not sm_90" : "sm_80, not sm_90";
+    return c->tf32 ? "sm_80 tf32" : "sm_80";
+}
+
+static mrc_status mrc_cuda_set_up(mrc_cuda *c, const mrc_cuda_desc *desc) {
+    MRC_CUDA_TRY(mrc_cuda_choose(c, desc));
+    MRC_CUDA_TRY(mrc_cuda_begin(c, desc));
+    MRC_CUDA_TRY(mrc_cuda_confirm(c, desc));
     mrc_backend *be = &c->base;
     be->size = sizeof *be;
     be->api = MRC_BACKEND_API;
     be->name = "cuda";
-    be->isa = c->path == 70 ? "sm_70" : c->tf32 ? "sm_80 tf32" : "sm_80";
+    be->isa = mrc_cuda_isa(c);
     be->destroy = mrc_cuda_destroy;
     be->alloc = mrc_cuda_alloc;
     be->free = mrc_cuda_give_back;

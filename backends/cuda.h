@@ -20,13 +20,15 @@ extern "C" {
 typedef struct mrc_cuda_desc {          // NULL or zero-initialised: malloc, device 0, its own path
     mrc_allocator allocator;            // of host memory
     int    device;                      // ordinal; MRC_CUDA_DEVICE in the environment overrides 0
-    int    path;                        // 70 or 80; 0: MRC_CUDA_PATH, else what the device has
-    int    tf32;                        // 1: products of f32 matrices in TF32: path 80 only
+    int    path;                        // 70, 80 or 90; 0: MRC_CUDA_PATH, else the device's own
+    int    tf32;                        // 1: products of f32 matrices in TF32: from path 80 on
     char  *why;                         // where a line goes that says why there is no instance,
     size_t why_bytes;                   // and its room; NULL: nowhere
 } mrc_cuda_desc;
 
 // MRC_ERR_UNSUPPORTED: no driver, no device, one below 7.0, or a path or TF32 that it lacks.
+// Path 90 is compared with path 80 first, some small products of integers bit by bit: where they
+// differ, path 80 is taken and isa says "sm_80, not sm_90", unless 90 was asked for.
 mrc_status mrc_backend_cuda_new(mrc_backend **out, const mrc_cuda_desc *desc);
 
 // Takes that many bytes of the device's memory in one allocation, from which later ones are served

@@ -257,5 +257,21 @@ cuda_predict() {
         then ok; else bad "sm_$arch: no prediction"; fi
         rm -f "$dir"/*.sass
     done
+    cuda_warpgroups "$dir"
     summary
+}
+
+# What path 90 becomes, by CUDA 12 or later, as 11.8 does not know sm_90a: nothing spills, and its
+# products do not wait for each other, which ptxas would say.
+cuda_warpgroups() {
+    nvcc=$(cuda_compiler)
+    if [ -z "$nvcc" ] || ! "$nvcc" --version | grep -q 'release 1[2-9]'; then
+        skip "no nvcc of CUDA 12 or later: what it makes of path 90"
+        return
+    fi
+    if "$nvcc" -std=c++17 -O3 -arch=sm_90a -cubin -Xptxas -v -o "$1/cuda90a.cubin" \
+        backends/cuda.cu >"$1/cuda90a.txt" 2>&1; then ok; else bad "sm_90a: backends/cuda.cu"; fi
+    none "the ledger, sm_90a" sh -c 'python3 tests/cuda/ledger.py "$@" | sed -n /^FAIL/p' \
+        ledger --arch 90a "$1/cuda90a.txt"
+    none "products of path 90 that wait for each other" grep -i serializ "$1/cuda90a.txt"
 }

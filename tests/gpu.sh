@@ -171,6 +171,28 @@ volta() { MRC_CUDA_PATH=70 train cuda "$DIR/half" --fp16; }
 check "volta-fp16: $run_steps steps" volta
 check "volta-losses against those in 32 bits" agree one half 1e-2 5e-2
 
+# wgmma on and off: path 90 for products of every size, path 80, and what a run takes by itself.
+on_path() {
+    (export MRC_SHIM_ARCH=90 MRC_CUDA_WGMMA_ALL=1 MRC_CUDA_PATH="$1"
+     train cuda "$DIR/path$1" --bf16)
+}
+taken() {
+    (export MRC_SHIM_ARCH=90; train cuda "$DIR/taken" --bf16 --max_steps 1)
+    code=$?
+    echo "taken: $(grep -o 'sm_[0-9]*[a-z0-9_, ]*' "$DIR/wgmma-taken.log" | head -n 1)"
+    [ $code -eq 0 ] && grep -q 'sm_90' "$DIR/wgmma-taken.log" \
+        && ! grep -q 'not sm_90' "$DIR/wgmma-taken.log"
+}
+if [ -n "$GPU_SHIM" ] || nvidia-smi --query-gpu=compute_cap --format=csv,noheader | grep -qx 9.0
+then
+    check "wgmma-taken by itself: its check of the device passes" taken
+    check "wgmma-on: $run_steps steps" on_path 90
+    check "wgmma-off: $run_steps steps" on_path 80
+    check "wgmma-losses on and off" agree path80 path90 1e-2 5e-2
+else
+    skip "no device of compute capability 9.0: wgmma"
+fi
+
 #---------------------------------------------------------------------------------------------------
 # Times
 #---------------------------------------------------------------------------------------------------

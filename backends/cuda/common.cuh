@@ -12,7 +12,9 @@ typedef struct mrc_cuda {
     mrc_backend   base;
     mrc_allocator host;
     int           device, arch;         // arch: 10 * compute capability
-    int           path;                 // whose instructions products use: 70 or 80
+    int           path;                 // whose instructions products use: 70, 80 or 90
+    int           unconfirmed;          // path 90 was not path 80 to the bit, and is not taken
+    int           wgmma_all;            // for tests: path 90 for products of any size
     int           tf32;                 // products of f32 matrices round their operands to TF32
     int           processors;
     size_t        shared_limit;         // bytes of shared memory that a block may ask for

@@ -1,7 +1,7 @@
 // compat.cuh - the one include of every kernel file: CUDA under nvcc, the tests' shim elsewhere
 //
 // Kernels use only what both have: MRC_LAUNCH, MRC_DYN_SMEM, shuffles, barriers, and instructions
-// that stand wrapped here and in mma.cuh; inline PTX stands nowhere else.
+// that stand wrapped here, in mma.cuh and in wgmma.cuh; inline PTX stands nowhere else.
 #ifndef MRC_CUDA_COMPAT_CUH
 #define MRC_CUDA_COMPAT_CUH
 #ifdef __CUDACC__

@@ -553,13 +553,14 @@ template <class T> static tc_operand tc_operand_of(mrc_in v, size_t rows) {
              (uintptr_t)v.data % TC_CHUNK == 0 && v.ld % (TC_CHUNK / sizeof(T)) == 0 };
 }
 
-// scratch: mrc_cuda_gemm_tc_scratch() bytes, or NULL: k is not split.
+static inline bool tc_is_too_large(const mrc_cuda_product *p) {
+    return p->m > INT32_MAX / 2 || p->n > INT32_MAX / 2 || p->k > INT32_MAX / 2
+        || mrc_cuda_gemm_tiles(p, 64) > INT32_MAX;
+}
+
+// A product in parts of k, whole slices each, whose sums go to scratch where there are several.
 template <class T>
-static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
-    if (p->m == 0 || p->n == 0) return MRC_OK;
-    if (p->m > INT32_MAX / 2 || p->n > INT32_MAX / 2 || p->k > INT32_MAX / 2
-        || mrc_cuda_gemm_tiles(p, 64) > INT32_MAX) return MRC_ERR_UNSUPPORTED;
-    const size_t parts = scratch ? tc_parts(p, c->path) : 1, slice = TC_SLICE / sizeof(T);
+static tc_args tc_args_of(const mrc_cuda_product *p, size_t parts, size_t slice, void *scratch) {
     tc_args g = {};
     g.a = tc_operand_of<T>(p->a, p->m);
     g.b = tc_operand_of<T>(p->b, p->n);
@@ -579,11 +580,27 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     const uintptr_t at = (uintptr_t)g.c | (uintptr_t)g.z | (uintptr_t)g.parts
                        | (uintptr_t)g.bias.data;
     g.four = p->n % 4 == 0 && p->c.ld % 4 == 0 && p->z.ld % 4 == 0 && at % 16 == 0;
-    int e = tc_pick_path(T(), c, g, !p->a_transposed, p->b_transposed, tc_is_large(p),
-                         (int)parts);
-    if (e || parts == 1) return mrc_cuda_check(c, e);
+    return g;
+}
+// The parts' sums, where there are several.
+template <class T>
+static mrc_status tc_sum_parts(mrc_cuda *c, const mrc_cuda_product *p, tc_args g, int parts) {
+    if (parts == 1) return MRC_OK;
+    const float *from = g.parts;
     g.parts = nullptr;
     const unsigned blocks = mrc_cuda_blocks(p->m * ((p->n + 3) / 4), 256);
-    return mrc_cuda_check(c, MRC_LAUNCH(tc_sum_kernel<T>, blocks, 256, 0, c->stream, g,
-                                        (const float *)scratch, (int)parts));
+    return mrc_cuda_check(c, MRC_LAUNCH(tc_sum_kernel<T>, blocks, 256, 0, c->stream, g, from,
+                                        parts));
+}
+
+// scratch: mrc_cuda_gemm_tc_scratch() bytes, or NULL: k is not split.
+template <class T>
+static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
+    if (p->m == 0 || p->n == 0) return MRC_OK;
+    if (tc_is_too_large(p)) return MRC_ERR_UNSUPPORTED;
+    const int parts = scratch ? (int)tc_parts(p, c->path) : 1;
+    const tc_args g = tc_args_of<T>(p, (size_t)parts, TC_SLICE / sizeof(T), scratch);
+    const int e = tc_pick_path(T(), c, g, !p->a_transposed, p->b_transposed, tc_is_large(p),
+                               parts);
+    return e ? mrc_cuda_check(c, e) : tc_sum_parts<T>(c, p, g, parts);
 }

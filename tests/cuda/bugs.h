@@ -65,6 +65,12 @@
     X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
     X(WHOLE_BARRIER, "", "a whole tile's next slice is read before it stands")                     \
     X(NO_WAIT, "", "an asynchronous copy is not waited for")                                       \
+    X(WG_COPIED, "", "path 90 does not wait for its copies")                                       \
+    X(WG_PUBLISH, "", "path 90's copies are not published to the tensor cores")                    \
+    X(WG_FENCE, "", "path 90 begins products without a fence")                                     \
+    X(WG_REUSE, "", "path 90 copies into the stage that products read")                            \
+    X(WG_DONE, "", "path 90 reads sums that are not done")                                         \
+    X(WG_SWIZZLE, "", "path 90's chunks keep their places")                                        \
     X(TAIL, "address", "a product's last row is written twice too far")                            \
     X(NO_RELEASE, "thread", "a grid barrier that orders nothing")
 

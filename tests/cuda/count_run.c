@@ -44,6 +44,8 @@ static const counted runs[] = {
     { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16" }, MRC_DTYPE_F16, 80 },
     { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16 sm_70" }, MRC_DTYPE_F16,
       70 },
+    { { LINEAR_CASE(256, 128, 256), .act = MRC_ACT_GELU, .why = "linear f16 sm_90" },
+      MRC_DTYPE_F16, 90 },
     { { LSTM_CASE(24, 32, 64), .n_sequences = 4, .lengths = { 6, 6, 6, 6 }, .why = "lstm" },
       MRC_DTYPE_F32, 80 },
     { { ADD_NORM_CASE(16, 1024), .eps = 1e-5, .p = 0.1, .n_sequences = 1, .lengths = { 16 },
@@ -86,6 +88,7 @@ static const bar bars[] = {
     { "linear", "gemm_kernel<false, false>", { 1.00, 4.00, 1.00, 1.00 } },
     { "linear f16", "tc_gemm_kernel", { 1.00, 1.00, 1.00, 1.00 } },
     { "linear f16 sm_70", "tc_gemm_kernel", { 1.00, 1.00, 1.00, 1.00 } },
+    { "linear f16 sm_90", "wg_gemm_kernel", { 1.00, 1.00, 1.00, 1.00 } },
     { "linear", "sum_rows", { 1.00, 1.00, 1.00, 1.00 } },
     { "add_norm", "sum_rows", { 1.00, 1.00, 1.00, 1.00 } },
     { "lstm", "rnn_chip_fwd", { 1.11, 1.49, 1.00, 1.00 } },
@@ -228,10 +231,10 @@ static void test_count_bugs(mrc_backend *be) {
 
 int main(int argc, char **argv) {
     const int all = argc > 1 && !strcmp(argv[1], "all");
-    mrc_backend *be[2] = { cuda_new(70, 0), cuda_new(80, 0) };
-    if (!be[0] || !be[1]) return test_end();
+    mrc_backend *be[3] = { cuda_new(70, 0), cuda_new(80, 0), cuda_new(90, 0) };
+    if (!be[0] || !be[1] || !be[2]) return test_end();
     for (int i = 0; i < N_RUNS; i++) {
-        count(be[runs[i].path == 80], &runs[i]);
+        count(be[runs[i].path / 10 - 7], &runs[i]);
         if (all) print_all(runs[i].c.why);
         above(runs[i].c.why, 1);
     }
@@ -240,5 +243,6 @@ int main(int argc, char **argv) {
     test_step(be[1], all);
     mrc_backend_free(be[0]);
     mrc_backend_free(be[1]);
+    mrc_backend_free(be[2]);
     return test_end();
 }

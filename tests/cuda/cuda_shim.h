@@ -165,6 +165,7 @@ struct Warp {
     void *arg[32];
     unsigned seq;
     char tag[2];
+    void *products;                     // of a warpgroup, under way: wgmma_shim.h
 };
 struct Block {
     uint3 bid;
@@ -594,6 +595,16 @@ inline int arch() {
 inline size_t max_smem() {
     return arch() >= 90 ? 232448 : arch() >= 80 ? 166912 : arch() == 75 ? 65536 : 98304;
 }
+// The most that any device has promised: an instance outlives the variable that it was made under.
+inline size_t most_smem() {
+    static size_t most = 0;
+    if (max_smem() > most) most = max_smem();
+    return most;
+}
+inline int promised_smem() {
+    most_smem();
+    return (int)max_smem();
+}
 inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*body)(void *),
                void *arg) {
     unsigned n = b.x * b.y * b.z, nb = g.x * g.y * g.z;
@@ -603,9 +614,9 @@ inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*
     }
     const char *most = getenv("MRC_SHIM_COOP");          // as where others have part of the device
     if (coop && most && nb > (unsigned)atoi(most)) return 82;   // CooperativeLaunchTooLarge
-    if (smem > max_smem()) {
+    if (smem > most_smem()) {
         fprintf(stderr, "cuda_shim: %s: %zu bytes of dynamic shared memory, limit %zu\n", name,
-                smem, max_smem());
+                smem, most_smem());
         return 1;
     }
     const char *o = getenv("MRC_SHIM_SCHED");
@@ -1057,7 +1068,7 @@ static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, i
     *value = a == cudaDevAttrMultiProcessorCount            ? mrc_shim::processors
              : a == cudaDevAttrComputeCapabilityMajor       ? mrc_shim::arch() / 10
              : a == cudaDevAttrComputeCapabilityMinor       ? mrc_shim::arch() % 10
-             : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? (int)mrc_shim::max_smem()
+             : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? mrc_shim::promised_smem()
                                                             : 1;
     return cudaSuccess;
 }
@@ -1091,6 +1102,7 @@ static inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
     delete e;
     return cudaSuccess;
 }
+static inline cudaError_t cudaDeviceReset() { return cudaSuccess; }
 static inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 static inline const char *cudaGetErrorString(cudaError_t e) {
     return e == cudaErrorMemoryAllocation ? "out of memory"
@@ -1108,5 +1120,5 @@ static inline cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute which, int b
     if (which == cudaFuncAttributePreferredSharedMemoryCarveout) {
         return bytes >= -1 && bytes <= 100 ? cudaSuccess : cudaErrorInvalidValue;
     }
-    return (size_t)bytes <= mrc_shim::max_smem() ? cudaSuccess : cudaErrorInvalidValue;
+    return (size_t)bytes <= mrc_shim::most_smem() ? cudaSuccess : cudaErrorInvalidValue;
 }

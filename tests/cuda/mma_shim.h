@@ -46,6 +46,20 @@ struct Copy {
     int bytes;
 };
 using Groups = std::vector<std::vector<Copy>>;      // the last one is still open
+
+// Which thread, counted from 1, has copied a chunk of the block's dynamic shared memory and not
+// published it to the asynchronous proxy: see wgmma_shim.h.
+inline uint16_t unpublished[232448 / 16];
+MRC_PLAIN inline void mark_copied(const void *chunk) {
+    const size_t at = (size_t)((const char *)chunk - S.cur->blk->smem) / 16;
+    if (at < sizeof unpublished / sizeof *unpublished) {
+        unpublished[at] = (uint16_t)(S.cur->lin + 1);
+    }
+}
+MRC_PLAIN inline void publish() {
+    for (uint16_t &who : unpublished) who = who == S.cur->lin + 1 ? 0 : who;
+}
+MRC_PLAIN inline bool is_unpublished(size_t place) { return unpublished[place / 16] != 0; }
 inline Groups &my_copies() {
     if (!S.cur->copies) S.cur->copies = new Groups(1);
     return *(Groups *)S.cur->copies;
@@ -151,6 +165,7 @@ template <int N> static inline void cp_async_wait() {
         for (const Copy &c : g.front()) {
             memset(c.to, 0, 16);
             memcpy(c.to, c.from, (size_t)c.bytes);
+            mark_copied(c.to);
         }
         g.erase(g.begin());
     }

@@ -1,6 +1,6 @@
 // A test of the tests: the bugs of bugs.h that the op table cannot show must end this program with
 // a failure, some of them under a sanitizer; without one it must pass.  On the shim only.
-#include "../../backends/cuda/gemm_tc.cuh"
+#include "../../backends/cuda/gemm_wgmma.cuh"
 #include "../../backends/cuda/rnn.cuh"
 #include <math.h>
 #include <vector>
@@ -11,21 +11,23 @@ static mrc_status multiply(float, mrc_cuda *c, const mrc_cuda_product *p) {
     return mrc_cuda_gemm_f32(c, p, NULL);
 }
 static mrc_status multiply(__half, mrc_cuda *c, const mrc_cuda_product *p) {
-    return mrc_cuda_gemm_tc<__half>(c, p, NULL);
+    return mrc_cuda_gemm_tensor(__half(), c, p, NULL);
 }
 
-// c of a product with ragged edges and several slices, in an order of the threads.
+// c of a product with ragged edges and several slices, on a path, in an order of the threads.
 template <class T, int M, int N, int K>
-static void check_product(mrc_dtype dtype, const char *order) {
+static void check_product(mrc_dtype dtype, int path, const char *order) {
     std::vector<T> a(M * K), b(N * K);
     for (int i = 0; i < M * K; i++) a[i] = (T)((float)(i * 7 % 11) - 5);
     for (int i = 0; i < N * K; i++) b[i] = (T)((float)(i * 5 % 13) - 6);
     mrc_cuda device = {};
-    device.path = 80;
-    device.shared_limit = 96 << 10;
+    device.path = path;
+    device.wgmma_all = 1;
+    device.shared_limit = path == 90 ? 227 << 10 : 96 << 10;
     mrc_cuda_product p = {};
     float *far = NULL;
     setenv("MRC_SHIM_SCHED", order, 1);
+    setenv("MRC_SHIM_ARCH", path == 90 ? "90" : "80", 1);
     if (cudaMalloc((void **)&far, M * N * sizeof *far) != cudaSuccess) exit(1);
     p.m = M;
     p.n = N;
@@ -71,10 +73,11 @@ static const planted bugs[] = {
 
 static void check_all(void) {
     for (const char *order : { "fwd", "rev", "rand:1" }) {
-        check_product<float, 70, 65, 40>(MRC_DTYPE_F32, order);
-        check_product<__half, 70, 65, 104>(MRC_DTYPE_F16, order);
+        check_product<float, 70, 65, 40>(MRC_DTYPE_F32, 80, order);
+        check_product<__half, 70, 65, 104>(MRC_DTYPE_F16, 80, order);
+        check_product<__half, 140, 65, 328>(MRC_DTYPE_F16, 90, order);
     }
-    check_product<float, 516, 1028, 20>(MRC_DTYPE_F32, "fwd");         // whole tiles
+    check_product<float, 516, 1028, 20>(MRC_DTYPE_F32, 80, "fwd");     // whole tiles
     check_barrier();
 }
 

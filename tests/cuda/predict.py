@@ -332,6 +332,52 @@ def f32_products(kernels):
     return total
 
 
+# wgmma in 16 bits: four tensor cores multiply and add 2048 pairs a cycle together, NVIDIA's 989
+# TFLOP/s at 1.83 GHz.  The share that large products reach of it is assumed, not known: the best
+# published ones come to 0.75 to 0.8.
+WGMMA_RATE, WGMMA_SHARE = 2048, .75
+
+
+def wgmma_wave(machine, groups, slices, blocks):
+    """Cycles of a wave of blocks, one on a processor, each a tile of 64 groups x 256: of its slices
+    of 64 k the tensor cores, shared memory (operands are read by 128 bytes a cycle, a and b by each
+    warpgroup, and written), or the L2 cache, which all blocks share; and a beginning and an end."""
+    if blocks == 0:
+        return 0
+    tensor = 64 * groups * 256 * 64 / WGMMA_RATE / WGMMA_SHARE
+    shared = (groups * 4 * (64 + 256) * 32 + (64 * groups + 256) * 128) / 128
+    cache = (64 * groups + 256) * 128 * blocks / machine["l2"] * machine["clock"]
+    return slices * max(tensor, shared, cache) + 2000 + 2000 * groups
+
+
+def wgmma_cycles(machine, shape, groups, parts):
+    """As wg_cost() of backends/cuda/gemm_wgmma.cuh, which has it in whole numbers."""
+    m, n, k = shape[:3]
+    blocks = -(-m // (64 * groups)) * -(-n // 256) * parts
+    slices = math.ceil(k / parts / 64)
+    sum_parts = 5000 + (parts + 1) * m * n * 4 / machine["bandwidth"] / .8 * machine["clock"]
+    return blocks // machine["sms"] * wgmma_wave(machine, groups, slices, machine["sms"]) \
+        + wgmma_wave(machine, groups, slices, blocks % machine["sms"]) \
+        + (sum_parts if parts > 1 else 0)
+
+
+def wgmma_products(machine):
+    total = useful = 0
+    for shape in products():
+        m, n, k, form, times = shape
+        plans = [(groups, parts) for groups in (2, 3) for parts in range(1, 33)
+                 if parts == 1 or k // parts >= 256]
+        best = min(plans, key=lambda plan: wgmma_cycles(machine, shape, *plan))
+        ms = times * wgmma_cycles(machine, shape, *best) / machine["clock"] * 1e3
+        print(f"  wgmma {m} x {n} x {k} {form}, {times} times: tiles of {64 * best[0]} x 256, "
+              f"{best[1]} parts of k, {ms:.2f} ms, "
+              f"{2e-9 * times * m * n * k / ms:.0f} TFLOP/s")
+        total += ms
+        useful += 2e-9 * times * m * n * k
+    print(f"  wgmma, all: {total:.1f} ms, {useful / total:.0f} TFLOP/s")
+    return total
+
+
 def is_slow_copy(over):
     """Whether these instructions move an operand's chunks one by one, by elements where need be."""
     narrow = sum(bool(re.match(r"LDG\S*\.[US](16|8)|LDG\.E(\.SYS)?$", x)) for x in over)
@@ -452,7 +498,7 @@ def rows_ms(arch, element):
 
 def step(kernels, name, parts):
     arch = kernels.arch
-    parts = {**OTHER[name], "rows": rows_ms(arch, 4 if "fp32" in name else 2),
+    parts = {**OTHER[name.split(",")[0]], "rows": rows_ms(arch, 4 if "fp32" in name else 2),
              "launches": LAUNCHES * GAP[arch] * 1e3, **parts}
     spread = math.sqrt(sum((RANGE[k] * v) ** 2 for k, v in parts.items()))
     total = sum(parts.values())
@@ -505,8 +551,11 @@ def main():
         step(kernels, "V100 fp16", dict(products=tc_products(kernels, "__half", 70),
                                         attention=tc_attention(kernels, "__half", 70)))
     else:
-        step(kernels, "H200 bf16", dict(products=tc_products(kernels, "__nv_bfloat16", 80),
-                                        attention=tc_attention(kernels, "__nv_bfloat16", 80)))
+        attention = tc_attention(kernels, "__nv_bfloat16", 80)
+        step(kernels, "H200 bf16, MRC_CUDA_PATH=80", dict(
+            products=tc_products(kernels, "__nv_bfloat16", 80), attention=attention))
+        step(kernels, "H200 bf16", dict(products=wgmma_products(kernels.machine),
+                                        attention=attention))
     return 0
 
 

@@ -484,6 +484,8 @@ TEST_HELPER void all_new(all_backends *a) {
     if (be) all_add(a, be, "cuda sm_80", -1);
     be = cuda_new(80, 1);
     if (be) all_add(a, be, "cuda tf32", -1);
+    be = cuda_on_host(cuda_new(90, 0));
+    if (be) all_add(a, be, "cuda sm_90", -1);
     // Of what path 70 is for, the device whose blocks have the least shared memory: 64 KiB.
     setenv("MRC_SHIM_ARCH", "75", 1);
     all_add(a, cuda_new(70, 0), "cuda sm_75", -1);

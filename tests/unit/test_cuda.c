@@ -192,12 +192,14 @@ static void refused(const char *variable, const char *value, mrc_cuda_desc desc,
 
 static void test_choice(void) {
     static const struct { const char *arch; int path; const char *isa; } choices[] = {
-        { "70", 0, "sm_70" }, { "75", 0, "sm_70" }, { "80", 0, "sm_80" }, { "90", 0, "sm_80" },
-        { "90", 70, "sm_70" } };
+        { "70", 0, "sm_70" }, { "75", 0, "sm_70" }, { "80", 0, "sm_80" }, { "90", 0, "sm_90" },
+        { "90", 80, "sm_80" }, { "90", 70, "sm_70" }, { "100", 0, "sm_80" } };
     mrc_backend *be;
     refused("MRC_SHIM_NO_DEVICE", "1", (mrc_cuda_desc){0}, "no CUDA device");
     refused("MRC_SHIM_ARCH", "61", (mrc_cuda_desc){0}, "7.0");
     refused("MRC_SHIM_ARCH", "70", (mrc_cuda_desc){ .path = 80 }, "path 80");
+    refused("MRC_SHIM_ARCH", "80", (mrc_cuda_desc){ .path = 90 }, "path 90");
+    refused("MRC_SHIM_ARCH", "100", (mrc_cuda_desc){ .path = 90 }, "path 90");
     refused("MRC_CUDA_PATH", "60", (mrc_cuda_desc){0}, "path 60");
     refused("MRC_CUDA_PATH", "70", (mrc_cuda_desc){ .tf32 = 1 }, "path 70");
     refused("MRC_SHIM_ARCH", "75", (mrc_cuda_desc){ .tf32 = 1 }, "TF32");
@@ -222,6 +224,28 @@ static void test_choice(void) {
         CHECK(f.live == 0, "allocation %ld: %ld stay", fail_at, f.live);
     }
 }
+
+// Path 90 is not taken where its products are others than path 80's, and refused where it is asked
+// for.
+#ifdef MRC_TEST_GPU
+static void test_unconfirmed(void) {}
+#else
+#include "../cuda/bugs.h"
+static void test_unconfirmed(void) {
+    static const int bugs[] = { MRC_BUG_WG_SWIZZLE, MRC_BUG_WG_FENCE, MRC_BUG_WG_DONE };
+    for (size_t i = 0; i < sizeof bugs / sizeof *bugs; i++) {
+        mrc_backend *be = NULL;
+        setenv("MRC_SHIM_ARCH", "90", 1);
+        mrc_shim_bug = bugs[i];
+        CHECK(mrc_backend_cuda_new(&be, NULL) == MRC_OK && !strcmp(be->isa, "sm_80, not sm_90"),
+              "bug %zu: path 90 is taken", i);
+        mrc_backend_free(be);
+        refused("MRC_SHIM_ARCH", "90", (mrc_cuda_desc){ .path = 90 }, "not those of path 80");
+        mrc_shim_bug = MRC_BUG_NONE;
+        unsetenv("MRC_SHIM_ARCH");
+    }
+}
+#endif
 
 // An instance computes on its own device, whichever the calling thread has chosen last.
 static void test_devices(void) {
@@ -439,6 +463,7 @@ int main(void) {
     if (!slow) test_many_documents(paths[1]);
     if (!TEST_ON_GPU) {
         test_choice();
+        test_unconfirmed();
         test_devices();
         test_memory();
     }
