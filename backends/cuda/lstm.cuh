@@ -4,7 +4,7 @@
 
 // cells (N, 2 H): c of each row; backward leaves f dc of a row in its place.
 struct lstm_cell {
-    enum { GATES = 4, PIECES = 1, CHIP = 1 };
+    enum { GATES = 4, PIECES = 1, CHIP = 1, READS = 5, READS_BACK = 8, BIASES = 4 };
     static rnn_piece piece(int) { return { 0, 4, 0 }; }
 
     // v: z of the four gates, which become their values; returns c.
@@ -27,41 +27,73 @@ struct lstm_cell {
         return dc * forget;
     }
 
-    // sums[g]: W_hh h of gate g.
-    template <class T>
-    static __device__ void forward(const rnn_sweep &a, const float *sums, int i, int s, int dir,
-                                   int unit) {
-        const int h = a.h;
-        const size_t row = rnn_row(a, i, s, dir), in_row = (size_t)dir * h + unit;
-        const size_t at = row * 8 * h + (size_t)dir * 4 * h + unit;
-        float v[4];
+    static __device__ __forceinline__ void read_biases(float *v, const rnn_sweep &a, int dir,
+                                                       int unit) {
 #pragma unroll
         for (int g = 0; g < 4; g++) {
-            v[g] = a.z[at + (size_t)g * h] + sums[g]
-                 + (a.bias_ih[dir][g * h + unit] + a.bias_hh[dir][g * h + unit]);
+            v[g] = a.bias_ih[dir][g * a.h + unit] + a.bias_hh[dir][g * a.h + unit];
         }
-        const float c = gates(v, s > 0 ? a.cells[rnn_row(a, i, s - 1, dir) * 2 * h + in_row] : 0);
-        a.cells[row * 2 * h + in_row] = c;
-        ((T *)a.y)[row * a.ld_y + in_row] = (T)(v[3] * tanhf(c));
+    }
+
+    // What a unit reads at row `row`, which is step s: z of the gates, c before.
+    template <class T>
+    static __device__ __forceinline__ void read(float *v, const rnn_sweep &a, int s, int row,
+                                                int dir, int unit) {
+        const int h = a.h;
+        const float *z = a.z + (size_t)row * 8 * h + (size_t)dir * 4 * h + unit;
+#pragma unroll
+        for (int g = 0; g < 4; g++) v[g] = z[(size_t)g * h];
+        const size_t was = (size_t)(row + (dir ? 1 : -1));
+        v[4] = s > 0 ? a.cells[was * 2 * h + (size_t)dir * h + unit] : 0.0f;
+    }
+
+    // sums[g]: W_hh h of gate g; from: what read() found; biases: read_biases().
+    template <class T>
+    static __device__ __forceinline__ void forward(const rnn_sweep &a, const float *from,
+                                                   const float *biases, const float *sums,
+                                                   int row, int dir, int unit) {
+        const int h = a.h;
+        const size_t in_row = (size_t)dir * h + unit;
+        const size_t at = (size_t)row * 8 * h + (size_t)dir * 4 * h + unit;
+        float v[4];
+#pragma unroll
+        for (int g = 0; g < 4; g++) v[g] = from[g] + sums[g] + biases[g];
+        const float c = gates(v, from[4]);
+        a.cells[(size_t)row * 2 * h + in_row] = c;
+        ((T *)a.y)[(size_t)row * a.ld_y + in_row] = (T)(v[3] * tanhf(c));
         if (!a.gates) return;
 #pragma unroll
         for (int g = 0; g < 4; g++) ((T *)a.gates)[at + (size_t)g * h] = (T)v[g];
     }
 
+    // Backward: the gates, c of the step and before it, f dc of the step that came after, dy.
+    template <class T>
+    static __device__ __forceinline__ void read_back(float *v, const rnn_sweep &a, int i, int s,
+                                                     int row, int dir, int unit) {
+        const int h = a.h, next = dir ? -1 : 1;
+        const T *gate = (const T *)a.gates + (size_t)row * 8 * h + (size_t)dir * 4 * h + unit;
+        const float *cells = a.cells + (size_t)dir * h + unit;
+#pragma unroll
+        for (int g = 0; g < 4; g++) v[g] = (float)gate[(size_t)g * h];
+        v[4] = cells[(size_t)row * 2 * h];
+        v[5] = s > 0 ? cells[(size_t)(row - next) * 2 * h] : 0.0f;
+        v[6] = s + 1 < a.length[i] ? cells[(size_t)(row + next) * 2 * h] : 0.0f;
+        v[7] = (float)((const T *)a.dy)[(size_t)row * a.ld_dy + (size_t)dir * h + unit];
+    }
+
     // sum: W_hh^T dz of the step that came after, if there was one.
     template <class T>
-    static __device__ void backward(const rnn_sweep &a, float sum, int i, int s, int dir,
-                                    int unit) {
+    static __device__ __forceinline__ void backward(const rnn_sweep &a, const float *from,
+                                                    float sum, int i, int row, int dir,
+                                                    int unit) {
         const int h = a.h;
-        const size_t row = rnn_row(a, i, s, dir), in_row = (size_t)dir * h + unit;
-        T *z = (T *)a.gates + row * 8 * h + (size_t)dir * 4 * h + unit;
-        float *cells = a.cells + in_row;
-        float before = s > 0 ? cells[rnn_row(a, i, s - 1, dir) * 2 * h] : 0.0f;
-        float dc = s + 1 < a.length[i] ? cells[rnn_row(a, i, s + 1, dir) * 2 * h] : 0.0f;
-        float dh = (float)((const T *)a.dy)[row * a.ld_dy + in_row] + sum;
-        float v[4] = { (float)z[0], (float)z[h], (float)z[2 * h], (float)z[3 * h] };
-        cells[row * 2 * h] = slopes(v, cells[row * 2 * h], before, dc, dh);
+        T *z = (T *)a.gates + (size_t)row * 8 * h + (size_t)dir * 4 * h + unit;
+        float v[4] = { from[0], from[1], from[2], from[3] };
+        a.cells[(size_t)row * 2 * h + (size_t)dir * h + unit]
+            = slopes(v, from[4], from[5], from[6], from[7] + sum);
+#pragma unroll
         for (int g = 0; g < 4; g++) z[(size_t)g * h] = (T)v[g];
+        (void)i;
     }
 };
 

@@ -64,17 +64,25 @@ __device__ __forceinline__ size_t rnn_row(const rnn_sweep &a, int i, int s, int 
     return (size_t)(a.begin[i] + (dir ? a.length[i] - 1 - s : s));
 }
 
+// A barrier in halves.  This block has come this far, and is heard to have;
+__device__ __forceinline__ void rnn_arrive(unsigned *arrived) {
+    __syncthreads();
+    if (gridDim.x == 1 || threadIdx.x != 0) return;
+    if (MRC_BUG(NO_RELEASE)) atomicAdd(arrived, 1u);
+    else mrc_red_release(arrived, 1u);
+}
+// and all blocks of the direction have, as thread 0 knows, and the others behind their next
+// __syncthreads().  What is between may touch only what no other block writes.
+__device__ __forceinline__ void rnn_await(unsigned *arrived, unsigned target) {
+    if (gridDim.x == 1 || threadIdx.x != 0) return;
+    while (mrc_ld_acquire(arrived) < target) MRC_SPIN();
+}
+
 // All blocks of a direction have come this far, and see what the others wrote.
 __device__ __forceinline__ void rnn_barrier(unsigned *arrived, unsigned target) {
-    __syncthreads();
-    if (gridDim.x > 1) {
-        if (threadIdx.x == 0) {
-            if (MRC_BUG(NO_RELEASE)) atomicAdd(arrived, 1u);
-            else mrc_red_release(arrived, 1u);
-            while (mrc_ld_acquire(arrived) < target) MRC_SPIN();
-        }
-        __syncthreads();
-    }
+    rnn_arrive(arrived);
+    rnn_await(arrived, target);
+    if (gridDim.x > 1) __syncthreads();
 }
 
 __device__ __forceinline__ float rnn_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -291,6 +299,14 @@ __device__ void rnn_products(const rnn_sweep &a, T *w, float *x, float *part, in
     __syncthreads();
 }
 
+// What a thread's unit needs of step s beside the sums.
+template <class T, class CELL, bool BACKWARD>
+__device__ __forceinline__ void rnn_read(float *from, const rnn_sweep &a, int i, int s, int row,
+                                         int dir, int unit) {
+    if (BACKWARD) CELL::template read_back<T>(from, a, i, s, row, dir, unit);
+    else CELL::template read<T>(from, a, s, row, dir, unit);
+}
+
 // A thread's unit of its sequence, from the products of the group.
 template <class T, class CELL, bool BACKWARD>
 __device__ void rnn_unit(const rnn_sweep &a, const float *part, bool products, int dir, int unit,
@@ -305,8 +321,12 @@ __device__ void rnn_unit(const rnn_sweep &a, const float *part, bool products, i
             sums[g] += part[(p * shape::ROWS + g * RNN_UNITS + u) * (RNN_BATCH + 1) + b];
         }
     }
-    if (BACKWARD) CELL::template backward<T>(a, sums[0], i, s, dir, unit);
-    else CELL::template forward<T>(a, sums, i, s, dir, unit);
+    const int row = (int)rnn_row(a, i, s, dir);
+    float from[BACKWARD ? CELL::READS_BACK : CELL::READS], biases[CELL::BIASES];
+    rnn_read<T, CELL, BACKWARD>(from, a, i, s, row, dir, unit);
+    if (!BACKWARD) CELL::read_biases(biases, a, dir, unit);
+    if (BACKWARD) CELL::template backward<T>(a, from, sums[0], i, row, dir, unit);
+    else CELL::template forward<T>(a, from, biases, sums, row, dir, unit);
 }
 
 // How many sequences have a row at step s; they are the first ones.
@@ -377,7 +397,10 @@ template <class T, class CELL, int H, int ARCH, bool BACKWARD> struct rnn_regist
         EIGHTS = ARCH == 70 ? 1 : 2,
         HELD = ARCH == 70 && THREADS > 384 && WORDS > RNN_HELD ? RNN_HELD : WORDS,
         SUMS = PARTS * ROWS * (RNN_BATCH + 1),
-        BYTES = (SUMS + (WORDS - HELD) * THREADS) * 4
+        // What units read ahead, biases once, and the rows of RNN_BATCH sequences.
+        READS = BACKWARD ? CELL::READS_BACK : CELL::READS,
+        AHEAD = (READS + (BACKWARD ? 0 : CELL::BIASES)) * RNN_UNITS * RNN_BATCH,
+        BYTES = (SUMS + (WORDS - HELD) * THREADS + AHEAD + 2 * RNN_BATCH) * 4
     };
     // Forward, which eight rows of which part a quad pair of path 70 has.
     static __device__ int slot(int warp, int lane) { return warp * 4 + (lane >> 2 & 3); }
@@ -431,14 +454,12 @@ __device__ void rnn_load_weights(unsigned (&w)[HELD], unsigned *others, const rn
     }
 }
 
-// The vector of a sequence that W is multiplied with, from a lane's first k on; NULL: 0.
+// The vector of a row that W is multiplied with, from a lane's first k on; NULL: 0.
 template <class T, int H, bool BACKWARD>
-__device__ const T *rnn_vector(const rnn_sweep &a, int i, int last, int s, int dir, int k) {
-    const int other = BACKWARD ? s + 1 : s - 1;
-    if (i >= last || other >= a.length[i]) return nullptr;
-    size_t row = rnn_row(a, i, other, dir);
-    return BACKWARD ? (const T *)a.gates + row * 8 * H + (size_t)dir * 4 * H + k
-                    : (const T *)a.y + row * a.ld_y + (size_t)dir * H + k;
+__device__ __forceinline__ const T *rnn_vector(const rnn_sweep &a, int row, int dir, int k) {
+    if (row < 0) return nullptr;
+    return BACKWARD ? (const T *)a.gates + (size_t)row * 8 * H + (size_t)dir * 4 * H + k
+                    : (const T *)a.y + (size_t)row * a.ld_y + (size_t)dir * H + k;
 }
 
 __device__ __forceinline__ uint4 rnn_load16(const void *p) {
@@ -466,8 +487,8 @@ __device__ __forceinline__ void rnn_mma(__nv_bfloat16 tag, float *d, const unsig
 
 template <class T, class CELL, int H, int ARCH, bool BACKWARD, int EIGHTS, int HELD>
 __device__ void rnn_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[HELD],
-                               const unsigned *others, const rnn_sweep &a, int dir, int first,
-                               int last, int s) {
+                               const unsigned *others, const rnn_sweep &a, int dir,
+                               const int *rows) {
     typedef rnn_registers<T, CELL, H, ARCH, BACKWARD> shape;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, k0 = shape::first_k(warp, lane);
     const int column = ARCH == 70 ? (lane & 3) + (lane >> 4) * 4 : lane >> 2;
@@ -475,7 +496,7 @@ __device__ void rnn_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[HELD
     const T *x[EIGHTS];
 #pragma unroll
     for (int j = 0; j < EIGHTS; j++) {
-        x[j] = rnn_vector<T, H, BACKWARD>(a, first + column + 8 * j, last, s, dir, k0 + mine);
+        x[j] = rnn_vector<T, H, BACKWARD>(a, rows[column + 8 * j], dir, k0 + mine);
     }
 #pragma unroll
     for (int k = 0; k < shape::K_LANE; k += skip) {
@@ -520,26 +541,69 @@ __device__ void rnn_share_fragments(float (&sums)[EIGHTS][8], float *part) {
 
 // A thread's unit of its sequence: the parts of the sums, in their order.
 template <class T, class CELL, int H, int ARCH, bool BACKWARD>
-__device__ void rnn_unit_of_parts(const rnn_sweep &a, const float *part, bool products, int dir,
-                                   int i, int s) {
+__device__ void rnn_unit_of_parts(const rnn_sweep &a, const float *part, const float *ahead,
+                                  bool products, int dir, int i, int row) {
     typedef rnn_registers<T, CELL, H, ARCH, BACKWARD> shape;
     const int u = threadIdx.x % RNN_UNITS, b = threadIdx.x / RNN_UNITS;
     const int unit = blockIdx.x * RNN_UNITS + u;
-    float sums[4] = {};
+    float sums[4] = {}, from[shape::READS + CELL::BIASES];
     for (int p = 0; products && p < shape::PARTS; p++) {
 #pragma unroll
         for (int g = 0; g < shape::ROWS / RNN_UNITS; g++) {
             sums[g] += part[(p * shape::ROWS + g * RNN_UNITS + u) * (RNN_BATCH + 1) + b];
         }
     }
-    if (BACKWARD) {
-        CELL::template backward<T>(a, sums[0], i, s, dir, unit);
-    } else {
-        CELL::template forward<T>(a, sums, i, s, dir, unit);
+#pragma unroll
+    for (int k = 0; k < (int)shape::READS + (BACKWARD ? 0 : (int)CELL::BIASES); k++) {
+        from[k] = ahead[k * RNN_UNITS * RNN_BATCH + threadIdx.x];
     }
+    if (BACKWARD) CELL::template backward<T>(a, from, sums[0], i, row, dir, unit);
+    else CELL::template forward<T>(a, from, from + shape::READS, sums, row, dir, unit);
 }
 
-// Grid (H / 16, directions).
+// What a step needs that no other block writes: what the thread's unit reads, and in `rows` each
+// sequence's row, behind them the rows of the vectors that W meets, -1: none.  Asked for with
+// start() and left in shared memory, where its thread finds what it read, with put().
+template <class T, class CELL, bool BACKWARD> struct rnn_early {
+    enum { READS = BACKWARD ? CELL::READS_BACK : CELL::READS };
+    float from[READS];
+
+    __device__ __forceinline__ void start(const rnn_sweep &a, int *rows, int dir, int first,
+                                          int last, int s) {
+        const int b = threadIdx.x / RNN_UNITS, u = threadIdx.x % RNN_UNITS, i = first + b;
+        int row = -1, other = -1;
+        if (b >= RNN_BATCH) return;
+        if (i < last) {
+            row = (int)rnn_row(a, i, s, dir);
+            if (BACKWARD ? s + 1 < a.length[i] : s > 0) other = row + (BACKWARD == dir ? -1 : 1);
+        }
+        if (u == 0) rows[b] = row, rows[RNN_BATCH + b] = other;
+        if (i < last) {
+            rnn_read<T, CELL, BACKWARD>(from, a, i, MRC_BUG(RNN_EARLY) ? 0 : s, row, dir,
+                                        blockIdx.x * RNN_UNITS + u);
+        }
+    }
+    __device__ __forceinline__ void put(float *ahead, int first, int last) const {
+        if (first + (int)threadIdx.x / RNN_UNITS >= last) return;
+        if (threadIdx.x >= RNN_UNITS * RNN_BATCH) return;
+#pragma unroll
+        for (int k = 0; k < (int)READS; k++) {
+            ahead[k * RNN_UNITS * RNN_BATCH + threadIdx.x] = from[k];
+        }
+    }
+    // Behind them, once: the biases.
+    static __device__ __forceinline__ void put_biases(float *ahead, const rnn_sweep &a, int dir) {
+        float biases[CELL::BIASES];
+        if (BACKWARD || threadIdx.x >= RNN_UNITS * RNN_BATCH) return;
+        CELL::read_biases(biases, a, dir, blockIdx.x * RNN_UNITS + threadIdx.x % RNN_UNITS);
+        for (int k = 0; k < (int)CELL::BIASES; k++) {
+            ahead[(READS + k) * RNN_UNITS * RNN_BATCH + threadIdx.x] = biases[k];
+        }
+    }
+};
+
+// Grid (H / 16, directions).  What a step needs of its own block comes while the barrier before it
+// waits for the others.
 template <class T, class CELL, int H, int ARCH, bool BACKWARD>
 __global__ void __launch_bounds__(128 * CELL::GATES, 1) rnn_register_kernel(rnn_sweep a) {
     typedef rnn_registers<T, CELL, H, ARCH, BACKWARD> shape;
@@ -547,31 +611,50 @@ __global__ void __launch_bounds__(128 * CELL::GATES, 1) rnn_register_kernel(rnn_
     MRC_DYN_SMEM(float, part);
     const int dir = a.first_dir + blockIdx.y, steps = a.length[0];
     unsigned w[shape::HELD], *others = (unsigned *)(part + shape::SUMS);
+    float *ahead = (float *)(others + (shape::WORDS - shape::HELD) * shape::THREADS);
+    int *rows = (int *)(ahead + shape::AHEAD);
+    rnn_early<T, CELL, BACKWARD> early = {};
     rnn_load_weights<T, CELL, H, ARCH, BACKWARD>(w, others, a, dir);
+    early.put_biases(ahead, a, dir);
     int active = BACKWARD ? 0 : a.sequences;
     for (int step = 0; step < steps; step++) {
         const int s = BACKWARD ? steps - 1 - step : step;
-        active = rnn_active(a, active, s);
+        // The first sequences' is there already, but for the first step.
+        if (step == 0) active = rnn_active(a, active, s);
         for (int first = 0; first < active; first += RNN_BATCH) {
             const int last = active - first < RNN_BATCH ? active : first + RNN_BATCH;
-            const bool products = BACKWARD ? s + 1 < a.length[first] : s > 0;
+            const bool products = step > 0
+                               && (!BACKWARD || first == 0 || s + 1 < a.length[first]);
+            if (step == 0 || first > 0) {
+                __syncthreads();
+                early.start(a, rows, dir, first, last, s);
+                early.put(ahead, first, last);
+                __syncthreads();
+            }
             if (products) {
 #pragma unroll 1
                 for (int j = 0; j < RNN_BATCH; j += 8 * shape::EIGHTS) {
                     float sums[shape::EIGHTS][8] = {};
-                    rnn_fragments<T, CELL, H, ARCH, BACKWARD>(sums, w, others, a, dir, first + j,
-                                                              last, s);
+                    rnn_fragments<T, CELL, H, ARCH, BACKWARD>(sums, w, others, a, dir,
+                                                              rows + RNN_BATCH + j);
                     rnn_share_fragments<T, CELL, H, ARCH, BACKWARD>(sums, part + j);
                 }
                 __syncthreads();
             }
             const int i = first + threadIdx.x / RNN_UNITS;
             if (threadIdx.x < RNN_UNITS * RNN_BATCH && i < last) {
-                rnn_unit_of_parts<T, CELL, H, ARCH, BACKWARD>(a, part, products, dir, i, s);
+                rnn_unit_of_parts<T, CELL, H, ARCH, BACKWARD>(a, part, ahead, products, dir, i,
+                                                              rows[threadIdx.x / RNN_UNITS]);
             }
-            __syncthreads();
         }
-        rnn_barrier(a.barrier + dir, (unsigned)(step + 1) * gridDim.x);
+        rnn_arrive(a.barrier + dir);
+        const int next = BACKWARD ? s - 1 : s + 1;
+        active = step + 1 < steps ? rnn_active(a, active, next) : 0;
+        const int of_next = active < RNN_BATCH ? active : RNN_BATCH;
+        early.start(a, rows, dir, 0, of_next, next);
+        rnn_await(a.barrier + dir, (unsigned)(step + 1) * gridDim.x);
+        early.put(ahead, 0, of_next);
+        __syncthreads();
     }
 }
 

@@ -53,6 +53,7 @@
     X(ATTENTION_DELTA, ATTENTION, "delta is lost on tensor cores")                                 \
     X(ATTENTION_KEPT, ATTENTION, "backward's keys draw the mask of other queries")                 \
     X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
+    X(RNN_EARLY, LSTM, "what a step reads ahead of the barrier is the first step's")               \
     X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
 // Caught by tests/unit/test_kernels.c and test_cuda.c.
