@@ -53,12 +53,12 @@
     X(ATTENTION_DELTA, ATTENTION, "delta is lost on tensor cores")                                 \
     X(ATTENTION_KEPT, ATTENTION, "backward's keys draw the mask of other queries")                 \
     X(ATTENTION_TAIL, ATTENTION, "the last tile's missing keys count")                             \
-    X(RNN_EARLY, LSTM, "what a step reads ahead of the barrier is the first step's")               \
     X(TC_END, LINEAR, "a product's sums are overwritten while they are read")
 
-// Caught by tests/unit/test_kernels.c and test_cuda.c.
+// Caught by tests/unit/test_kernels.c, test_cuda.c and test_cuda_half.c.
 #define MRC_KERNEL_BUGS(X)                                                                         \
     X(STEP_LOSS, "", "the weights move after any loss")                                            \
+    X(RNN_EARLY, "", "what a sweep reads ahead of a barrier is the first step's")                  \
     X(DOWNLOAD, "", "a piece of a download is read before it has come")
 
 // Caught by tests/cuda/planted.cu, for which some need a sanitizer.
