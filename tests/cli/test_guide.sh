@@ -77,6 +77,7 @@ for block in "$dir"/block??; do
     mpirun*|*" ... "*|*" ..."|*" [flags]"*|*" ["*"]"*|*DIR*|*FILE*) continue ;;
     *--engine*)  skip "needs a search cluster: $shown"; continue ;;
     build/serve*)
+        [ -x build/serve ] || { skip "no libmicrohttpd, build/serve is not built: $shown"; continue; }
         (cd "$work" && exec $(sed 's/--port 8080/--port 0/' "$block")) >"$dir/out" 2>"$dir/err" &
         server=$! running=$!
         if wait_for 30 served && [ -n "$port" ] && kill "$server" && wait "$server"; then ok
