@@ -278,8 +278,8 @@ LAUNCHES, GAP = 646, {70: 2.8e-6, 90: .9e-6}    # tests/cuda/count_run.c counts 
 # in 16 bits (a sum of latencies), embeddings, the optimizer.
 OTHER = {
     "V100 fp32": dict(embedding=.8, optimizer=16),
-    "V100 fp16": dict(sweeps=25, embedding=.8, optimizer=17),
-    "H200 bf16": dict(sweeps=7, embedding=.4, optimizer=4),
+    "V100 fp16": dict(sweeps=20, embedding=.8, optimizer=17),
+    "H200 bf16": dict(sweeps=5, embedding=.4, optimizer=4),
 }
 RANGE = dict(products=.12, attention=.3, sweeps=.4, rows=.3, embedding=.5, optimizer=.15,
              launches=.5)
