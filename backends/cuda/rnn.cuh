@@ -64,12 +64,15 @@ __device__ __forceinline__ size_t rnn_row(const rnn_sweep &a, int i, int s, int 
     return (size_t)(a.begin[i] + (dir ? a.length[i] - 1 - s : s));
 }
 
+__device__ __forceinline__ void rnn_signal(unsigned *arrived) {
+    if (MRC_BUG(NO_RELEASE)) atomicAdd(arrived, 1u);
+    else mrc_red_release(arrived, 1u);
+}
+
 // A barrier in halves.  This block has come this far, and is heard to have;
 __device__ __forceinline__ void rnn_arrive(unsigned *arrived) {
     __syncthreads();
-    if (gridDim.x == 1 || threadIdx.x != 0) return;
-    if (MRC_BUG(NO_RELEASE)) atomicAdd(arrived, 1u);
-    else mrc_red_release(arrived, 1u);
+    if (gridDim.x > 1 && threadIdx.x == 0) rnn_signal(arrived);
 }
 // and all blocks of the direction have, as thread 0 knows, and the others behind their next
 // __syncthreads().  What is between may touch only what no other block writes.
@@ -78,11 +81,17 @@ __device__ __forceinline__ void rnn_await(unsigned *arrived, unsigned target) {
     while (mrc_ld_acquire(arrived) < target) MRC_SPIN();
 }
 
-// All blocks of a direction have come this far, and see what the others wrote.
+// All blocks of a direction have come this far, and see what the others wrote.  It is not made of
+// the two halves: rnn_chip.cuh's kernels have no register left for what those ask twice.
 __device__ __forceinline__ void rnn_barrier(unsigned *arrived, unsigned target) {
-    rnn_arrive(arrived);
-    rnn_await(arrived, target);
-    if (gridDim.x > 1) __syncthreads();
+    __syncthreads();
+    if (gridDim.x > 1) {
+        if (threadIdx.x == 0) {
+            rnn_signal(arrived);
+            while (mrc_ld_acquire(arrived) < target) MRC_SPIN();
+        }
+        __syncthreads();
+    }
 }
 
 __device__ __forceinline__ float rnn_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
