@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <sys/mman.h>
 #include <tuple>
 #include <type_traits>
@@ -155,7 +156,7 @@ struct Thread {
     unsigned lin, warp, lane;
     Block *blk;
     Stack *st;
-    void *copies;                       // asynchronous ones under way: mma_shim.h
+    std::shared_ptr<void> copies;       // asynchronous ones under way: mma_shim.h
     void *tsan;
     bool started;
 };
@@ -165,7 +166,7 @@ struct Warp {
     void *arg[32];
     unsigned seq;
     char tag[2];
-    void *products;                     // of a warpgroup, under way: wgmma_shim.h
+    std::shared_ptr<void> products;     // of a warpgroup, under way: wgmma_shim.h
 };
 struct Block {
     uint3 bid;
@@ -545,6 +546,7 @@ inline void setup_block(Block &B, dim3 bid, size_t smem) {
         t.lane = i % 32;
         t.blk = &B;
         t.started = false;
+        t.copies.reset();               // what a block before it has never waited for
         t.bid = B.bid;
         t.tid = {i % S.block.x, i / S.block.x % S.block.y, i / (S.block.x * S.block.y)};
     }
@@ -552,6 +554,7 @@ inline void setup_block(Block &B, dim3 bid, size_t smem) {
         unsigned k = n - w * 32;
         B.w[w].live = B.w[w].ready = k >= 32 ? ~0u : (1u << k) - 1;
         B.w[w].waiting = 0;
+        B.w[w].products.reset();
     }
 }
 inline void end_block(Block &B) {

@@ -61,8 +61,8 @@ MRC_PLAIN inline void publish() {
 }
 MRC_PLAIN inline bool is_unpublished(size_t place) { return unpublished[place / 16] != 0; }
 inline Groups &my_copies() {
-    if (!S.cur->copies) S.cur->copies = new Groups(1);
-    return *(Groups *)S.cur->copies;
+    if (!S.cur->copies) S.cur->copies = std::make_shared<Groups>(1);
+    return *(Groups *)S.cur->copies.get();
 }
 } // namespace mrc_shim
 
@@ -169,8 +169,5 @@ template <int N> static inline void cp_async_wait() {
         }
         g.erase(g.begin());
     }
-    if (g.size() == 1 && g[0].empty()) {
-        delete &g;
-        S.cur->copies = nullptr;
-    }
+    if (g.size() == 1 && g[0].empty()) S.cur->copies.reset();
 }

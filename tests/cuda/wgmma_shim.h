@@ -23,8 +23,8 @@ struct Products {                       // of a warp
 };
 inline Products &my_products() {
     Warp &w = S.cur->blk->w[S.cur->warp];
-    if (!w.products) w.products = new Products;
-    return *(Products *)w.products;
+    if (!w.products) w.products = std::make_shared<Products>();
+    return *(Products *)w.products.get();
 }
 // Byte `at` of an operand behind its descriptor's start, by the swizzle's rule; and whether it can
 // be read.
@@ -132,8 +132,7 @@ template <int N> static inline void wgmma_wait() {
             p.groups.erase(p.groups.begin());
         }
         if (p.groups.size() > 1 || !p.groups[0].empty()) return;
-        delete &p;
-        mrc_shim::S.cur->blk->w[mrc_shim::S.cur->warp].products = nullptr;
+        mrc_shim::S.cur->blk->w[mrc_shim::S.cur->warp].products.reset();
     });
 }
 static inline void wg_publish() { mrc_shim::publish(); }
