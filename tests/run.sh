@@ -8,7 +8,8 @@
 # a log whose last line says "N passed, N failed, N skipped"; a job without that line has died,
 # which is a failure.  Configurations:
 #     gcc, clang              tests/unit/test_*.c at -O2
-#     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer;
+#                             clang's without those tagged "threads" and the fault loops
 #     gcc-tsan, clang-tsan    those tagged "threads", under ThreadSanitizer
 #     arm64                   those tagged "arm64" for aarch64 with NEON, by a cross compiler, under
 #                             qemu
@@ -69,10 +70,13 @@ suites() {
     cuda-gcc) tagged cuda; cuda_suites; printf '%s
 ' cuda_planted cuda_count cuda_nvcc cuda_volta cuda_ranks gpu_run ;;
     cuda-tsan) echo test_ops; cuda_suites | grep -v nccl ;;     # its ranks are processes
+    cuda-clang) echo test_ops ;;
     cuda-*)   echo test_ops; cuda_suites ;;
     arm64)    tagged arm64 ;;
     bare)     tagged bare ;;
     *-tsan)   tagged threads ;;
+    # What gcc-asan runs as well: for its time clang's is of what no other sanitizer of its sees.
+    clang-asan) suites gcc | grep -vxF "$(tagged threads; echo test_faults)" ;;
     *)        for f in tests/unit/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda' ;;
     esac
 }
