@@ -230,7 +230,6 @@ static void test_choice(void) {
 #ifdef MRC_TEST_GPU
 static void test_unconfirmed(void) {}
 #else
-#include "../cuda/bugs.h"
 static void test_unconfirmed(void) {
     static const int bugs[] = { MRC_BUG_WG_SWIZZLE, MRC_BUG_WG_FENCE, MRC_BUG_WG_DONE };
     for (size_t i = 0; i < sizeof bugs / sizeof *bugs; i++) {
