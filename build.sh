@@ -188,15 +188,20 @@ cuda_targets() {
     done
 }
 
+# cuda_knows_90a NVCC: whether it makes code with the instructions that 9.0 alone has.
+cuda_knows_90a() {
+    release=$("$1" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+    [ "${release:-0}" -ge 12 ]
+}
+
 # cuda_compile OBJECT: backends/cuda.cu for every device that nvcc knows; says which it left out.
 # Of 9.0 with the instructions that it alone has, from CUDA 12 on.
 cuda_compile() {
     nvcc=$(cuda_compiler) codes=
     targets=$(cuda_targets "$nvcc")
-    release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
     for target in 70 80 90; do
         code=$target
-        [ $target = 90 ] && [ "${release:-0}" -ge 12 ] && code=90a
+        [ $target = 90 ] && cuda_knows_90a "$nvcc" && code=90a
         case " $targets" in
         *" $target "*) codes="$codes -gencode arch=compute_$code,code=sm_$code" ;;
         *) say "CUDA: this nvcc knows no sm_$target: the object is not for such devices" ;;

@@ -265,7 +265,7 @@ cuda_predict() {
 # products do not wait for each other, which ptxas would say.
 cuda_warpgroups() {
     nvcc=$(cuda_compiler)
-    if [ -z "$nvcc" ] || ! "$nvcc" --version | grep -q 'release 1[2-9]'; then
+    if [ -z "$nvcc" ] || ! cuda_knows_90a "$nvcc"; then
         skip "no nvcc of CUDA 12 or later: what it makes of path 90"
         return
     fi
